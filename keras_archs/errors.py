@@ -1,0 +1,18 @@
+"""The one error type for bad input, and the text that helps a user out of it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A bad argument: the message names it, what was given and what is allowed.
+
+    It is a `ValueError` for callers; the command line turns this type, and no other, into exit
+    code 2 and one line, so that a failure inside a library keeps its traceback.
+    """
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'a' or 'b'?"` with the names nearest to `given`, or an empty string."""
+    near = difflib.get_close_matches(given.lower(), list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

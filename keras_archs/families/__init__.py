@@ -1,0 +1,1 @@
+"""One file a family: the table of its variants, its blocks, its builder."""

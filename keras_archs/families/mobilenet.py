@@ -1,0 +1,160 @@
+"""MobileNet: depthwise separable convolutions, thinned by alpha and fed smaller images by rho.
+
+Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
+Applications", 2017, table 1. A 3x3 convolution of each channel alone and a 1x1 convolution across
+channels do the work of a full 3x3 convolution with about an eighth of its multiply-adds. Strides
+alone shrink the map: there is no max-pooling.
+
+As in the published weights the activation is ReLU6, where the paper says ReLU.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_archs.errors import InputError
+from keras_archs.preprocessing import TF
+from keras_archs.registry import Family
+from keras_archs.scaffold import Scaffold, Shape, check_positive_int, check_rate, head_dtype
+from keras_archs.weights import ImageNet, WeightsFile
+
+FAMILY = Family(
+    name="mobilenet",
+    paper="Howard et al. 2017, arXiv:1704.04861, tables 1, 6 and 7",
+    preprocessing=TF,
+    arguments="""
+alpha: width multiplier; each layer has `int(alpha * filters)` filters. 1, 0.75, 0.5 and 0.25 in
+    the paper.
+rho: resolution multiplier in (0, 1]; sets the input to `224 * rho` pixels each way, which must be
+    a multiple of 32: 1, 6/7, 5/7 and 4/7 give the paper's 224, 192, 160 and 128. An error beside
+    an `input_shape` or `input_tensor` of another size.
+depth_multiplier: depthwise filters for each input channel, a positive integer.
+dropout: rate of the dropout before the classifier.
+""",
+)
+preprocess_input = FAMILY.preprocessing
+
+STEM = 32
+# (filters of the 1x1 convolution, stride of the depthwise convolution) of each block
+BLOCKS = (
+    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
+    *((512, 1),) * 5,
+    *((1024, 2), (1024, 1)),
+)
+PUBLISHED_SIZES = (224, 192, 160, 128)
+PUBLISHED_ALPHAS = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
+
+
+@FAMILY.register
+def MobileNet(
+    input_shape: Shape | None = None,
+    alpha: float = 1.0,
+    depth_multiplier: int = 1,
+    dropout: float = 1e-3,
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: Any = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    rho: float | None = None,
+) -> keras.Model:
+    """MobileNet. Thirteen depthwise separable convolutions behind a strided stem."""
+    if not alpha * STEM >= 1:
+        raise InputError(
+            f"alpha must be positive and leave the {STEM} filters of the stem at least one, got"
+            f" {alpha!r}."
+        )
+    check_positive_int("depth_multiplier", depth_multiplier)
+    check_rate("dropout", dropout)
+    size = None if rho is None else _size_of(rho, input_shape, input_tensor)
+    given = input_shape if input_tensor is None else tuple(input_tensor.shape)[1:]
+    scaffold = Scaffold(
+        FAMILY,
+        input_shape=input_shape,
+        input_tensor=input_tensor,
+        include_top=include_top,
+        weights=weights,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        size=size,
+        published=_imagenet(alpha, depth_multiplier, size, given),
+    )
+    x = layers.Conv2D(
+        int(alpha * STEM), 3, strides=2, padding="same", use_bias=False, name="conv1"
+    )(scaffold.inputs)
+    x = _bn_relu6(x, name="conv1")
+    for i, (filters, stride) in enumerate(BLOCKS, 1):
+        x = _separable(x, int(alpha * filters), stride, depth_multiplier, i)
+
+    side = scaffold.inputs.shape[1] or FAMILY.size
+    return scaffold.finish(
+        x, name or f"mobilenet_{alpha:.2f}_{side}", lambda x: _top(x, scaffold, dropout)
+    )
+
+
+def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: int) -> Any:
+    if stride > 1:
+        # The published weights pad below and to the right, at odd sizes too ("same" would not).
+        x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{block}")(x)
+    x = layers.DepthwiseConv2D(
+        3,
+        strides=stride,
+        padding="valid" if stride > 1 else "same",
+        depth_multiplier=depth_multiplier,
+        use_bias=False,
+        name=f"conv_dw_{block}",
+    )(x)
+    x = _bn_relu6(x, name=f"conv_dw_{block}")
+    x = layers.Conv2D(filters, 1, use_bias=False, name=f"conv_pw_{block}")(x)
+    return _bn_relu6(x, name=f"conv_pw_{block}")
+
+
+def _bn_relu6(x: Any, name: str) -> Any:
+    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x)
+
+
+def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:
+    # A 1x1 convolution and not a dense layer: the shape of the published weights.
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Conv2D(scaffold.classes, 1, dtype=head_dtype(), name="conv_preds")(x)
+    x = layers.Reshape((scaffold.classes,), dtype=head_dtype(), name="reshape_2")(x)
+    return layers.Activation(
+        scaffold.classifier_activation, dtype=head_dtype(), name="predictions"
+    )(x)
+
+
+def _size_of(rho: float, input_shape: Sequence[int | None] | None, input_tensor: Any) -> int:
+    size = 32 * round(FAMILY.size * rho / 32)
+    # A rho such as 0.857, rounded from 6/7, means the size next to it.
+    if not 0 < rho <= 1 or size < FAMILY.min_size or abs(FAMILY.size * rho - size) > 0.5:
+        raise InputError(
+            f"rho must lie in (0, 1] and make 224 * rho a multiple of 32 (1, 6/7, 5/7 and 4/7 give"
+            f" {', '.join(map(str, PUBLISHED_SIZES))}), got {rho!r}."
+        )
+    shape = input_shape if input_tensor is None else tuple(input_tensor.shape)[1:]
+    if shape is not None and tuple(shape[:2]) != (size, size):
+        raise InputError(
+            f"rho={rho!r} asks for {size}x{size} pixels and contradicts the input shape"
+            f" {tuple(shape)}; give one of the two."
+        )
+    return size
+
+
+def _imagenet(
+    alpha: float, depth_multiplier: int, size: int | None, shape: Sequence[int | None] | None
+) -> ImageNet | None:
+    if alpha not in PUBLISHED_ALPHAS or depth_multiplier != 1:
+        return None
+    height, width = (size, size) if shape is None else shape[:2]
+    side = height if height == width and height in PUBLISHED_SIZES else FAMILY.size
+    stem = f"mobilenet/mobilenet_{PUBLISHED_ALPHAS[alpha]}_{side}_tf"
+    return ImageNet(WeightsFile(f"{stem}.h5"), WeightsFile(f"{stem}_no_top.h5"))

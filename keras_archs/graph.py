@@ -1,0 +1,36 @@
+"""The calls that make up a functional model.
+
+Keras keeps them in a private attribute, `_nodes_by_depth`; this is the only place that reads it,
+and `tests/keras_archs/test_profiling.py` fails if it changes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_archs.errors import InputError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer or operation; a shared layer has several."""
+
+    operation: Any
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def calls(model: keras.Model) -> Iterator[Call]:
+    """Every call in `model` from its inputs to its outputs, the input layers left out.
+
+    Raises:
+        ValueError: the model is not functional.
+    """
+    if not hasattr(model, "_nodes_by_depth"):
+        raise InputError(f"model must be a functional Keras model, got {type(model).__name__}.")
+    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            if not node.is_input:
+                yield Call(node.operation, node.input_tensors, node.output_tensors)

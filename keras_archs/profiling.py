@@ -1,0 +1,158 @@
+"""What a model costs: parameters, multiply-adds and activation memory, layer by layer."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_archs.errors import InputError
+from keras_archs.graph import Call, calls
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """The cost of one call of a layer, for one image.
+
+    Attributes:
+        name: name of the layer, behind those of the models around it.
+        type: class of the layer.
+        output_shape: shape of the first output without the batch.
+        parameters: weights of the layer; 0 from the second call of a shared layer on.
+        multiply_adds: of convolutions and dense layers; biases, norms, activations and pooling
+            count nothing, as in the papers' tables.
+        activation_bytes: bytes of the outputs.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The cost of a model for one image; print it for a table.
+
+    Attributes:
+        name: name of the model.
+        layers: one entry a call, in the order of the graph.
+    """
+
+    name: str
+    layers: tuple[LayerProfile, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All weights, moving statistics of batch norms included."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of all layers' outputs together: about what training keeps for one image."""
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    @property
+    def summary(self) -> str:
+        """The totals in one line."""
+        return (
+            f"{self.name}: {self.parameters / 1e6:.2f} M parameters,"
+            f" {self.multiply_adds / 1e6:.1f} M multiply-adds,"
+            f" {self.activation_bytes / 1e6:.2f} MB activations for each image"
+        )
+
+    def __str__(self) -> str:
+        head = f"{'layer':32}{'output':>20}{'parameters':>14}{'multiply-adds':>16}{'bytes':>14}"
+        rows = [
+            f"{layer.name:32}{layer.output_shape!s:>20}{layer.parameters:>14,}"
+            f"{layer.multiply_adds:>16,}{layer.activation_bytes:>14,}"
+            for layer in self.layers
+        ]
+        return "\n".join([head, *rows, self.summary])
+
+
+def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Profile:
+    """Counts parameters, multiply-adds and activation memory of a functional model.
+
+    Args:
+        model: any functional Keras model, nested ones included; it is not run.
+        input_shape: `(height, width, channels)` to count for, in place of the model's own; needed
+            where the model's height or width is None.
+
+    Raises:
+        ValueError: the model is not functional, or its input has no fixed size and no
+            `input_shape` is given.
+    """
+    if input_shape is not None:
+        # Nothing is computed with the copy: a stateless scope spares the memory of its weights.
+        with keras.StatelessScope():
+            resized = keras.Input(input_shape, dtype=model.input.dtype)
+            model = keras.models.clone_model(model, input_tensors=resized)
+    elif None in model.input_shape[1:]:
+        raise InputError(
+            f"{model.name} takes inputs of any size {model.input_shape}; give profile an"
+            " input_shape=(height, width, channels)."
+        )
+    return Profile(model.name, tuple(_rows(model, prefix="", seen=set())))
+
+
+def _rows(model: keras.Model, prefix: str, seen: set[int]) -> list[LayerProfile]:
+    rows = []
+    for call in calls(model):
+        layer = call.operation
+        if isinstance(layer, keras.Model):
+            rows += _rows(layer, f"{prefix}{layer.name}/", seen)
+            continue
+        first = id(layer) not in seen
+        seen.add(id(layer))
+        rows.append(
+            LayerProfile(
+                name=prefix + layer.name,
+                type=type(layer).__name__,
+                output_shape=tuple(call.outputs[0].shape[1:]),
+                parameters=_parameters(layer) if first else 0,
+                multiply_adds=_multiply_adds(call),
+                activation_bytes=sum(map(_bytes, call.outputs)),
+            )
+        )
+    return rows
+
+
+def _parameters(operation: Any) -> int:
+    return sum(math.prod(weight.shape) for weight in getattr(operation, "weights", ()))
+
+
+def _bytes(tensor: Any) -> int:
+    bits = {"bool": 8, "bfloat16": 16}.get(tensor.dtype) or int(tensor.dtype.lstrip("uintfloa"))
+    return math.prod(tensor.shape[1:]) * bits // 8
+
+
+def _multiply_adds(call: Call) -> int:
+    """Each position of the map meets each weight of the kernel once."""
+    layer = call.operation
+    positions = math.prod(call.outputs[0].shape[1:-1])
+    match layer:
+        case layers.Conv2DTranspose() | layers.Conv1DTranspose() | layers.Conv3DTranspose():
+            positions = math.prod(call.inputs[0].shape[1:-1])
+            kernels = [layer.kernel]
+        case layers.SeparableConv1D() | layers.SeparableConv2D():
+            kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
+        case (
+            layers.Conv1D()
+            | layers.Conv2D()
+            | layers.Conv3D()
+            | layers.DepthwiseConv1D()
+            | layers.DepthwiseConv2D()
+            | layers.Dense()
+        ):
+            kernels = [layer.kernel]
+        case _:
+            kernels = []
+    return positions * sum(math.prod(kernel.shape) for kernel in kernels)

@@ -1,0 +1,187 @@
+"""Families and their builders: who they are, how to find one by name, how to build it."""
+
+import fnmatch
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import keras
+
+from keras_archs.errors import InputError, did_you_mean
+from keras_archs.preprocessing import Preprocessing
+
+
+class Named(Protocol):
+    """A row of a family's table of variants."""
+
+    @property
+    def name(self) -> str: ...
+
+
+P = ParamSpec("P")
+Row = TypeVar("Row", bound=Named)
+Builder = Callable[..., keras.Model]
+
+_SHARED_ARGUMENTS = """
+
+Args:
+    include_top: whether to end in the classifier of `classes` units.
+    weights: `None` (random initialisation), `"imagenet"` (where keras.applications publishes
+        weights), or the path of a `.weights.h5`, `.keras` or legacy `.h5` file.
+    input_tensor: a Keras tensor to build on, in place of a new input.
+    input_shape: `(height, width, channels)`, at least {min_size} pixels each way. With the top it
+        defaults to `({size}, {size}, 3)`; without, height and width may be None, the default.
+    pooling: without the top, `None` for the last feature map `(batch, height, width, channels)`,
+        `"avg"` or `"max"` for its global pooling `(batch, channels)`.
+    classes: number of classes of the top.
+    classifier_activation: activation of the top; `None` gives logits. The top computes in float32
+        under every precision policy.
+    name: name of the model, and of nothing else.{own}
+
+Returns:
+    A functional `keras.Model`.
+
+Raises:
+    ValueError: an argument is out of range, contradicts another, or the weights do not fit.
+
+Source: {paper}
+"""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the networks of one paper share.
+
+    Attributes:
+        name: name of the family, lower case.
+        paper: authors, year and arXiv number.
+        preprocessing: what the published weights expect of their input.
+        arguments: docstring lines of the knobs that this family adds.
+        min_size: smallest height and width in pixels.
+        size: default height and width in pixels.
+    """
+
+    name: str
+    paper: str
+    preprocessing: Preprocessing
+    arguments: str = ""
+    min_size: int = 32
+    size: int = 224
+
+    def register(self, builder: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
+        """Makes `builder` known by its lower-case name and completes its docstring."""
+        own = "".join(f"\n    {line}" for line in self.arguments.strip().splitlines())
+        shared = _SHARED_ARGUMENTS.format(
+            min_size=self.min_size, size=self.size, own=own, paper=self.paper
+        )
+        builder.__doc__ = inspect.cleandoc(builder.__doc__ or "") + shared
+        _MODELS[builder.__name__.lower()] = Entry(self, builder)
+        return builder
+
+    def variant(
+        self, builder: Callable[Concatenate[Row, P], keras.Model], row: Row
+    ) -> Callable[P, keras.Model]:
+        """The public function of one row of the family's table: `builder` with `row` filled in."""
+
+        def build(*args: P.args, **kwargs: P.kwargs) -> keras.Model:
+            return builder(row, *args, **kwargs)
+
+        functools.update_wrapper(build, builder)
+        signature = inspect.signature(builder)
+        parameters = list(signature.parameters.values())[1:]
+        build.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        build.__name__ = build.__qualname__ = row.name
+        build.__doc__ = f"{row.name}. {inspect.cleandoc(builder.__doc__ or '')}"
+        return self.register(build)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered builder and its family."""
+
+    family: Family
+    builder: Builder
+
+
+_MODELS: dict[str, Entry] = {}
+
+
+def find(name: str) -> Entry:
+    """The entry of a builder by its name in any case.
+
+    Raises:
+        ValueError: no builder has this name; the message suggests the nearest ones.
+    """
+    entry = _MODELS.get(str(name).lower())
+    if entry is None:
+        raise InputError(
+            f"There is no model {name!r}.{did_you_mean(str(name), _MODELS)}"
+            " keras_archs.list_models() lists them all."
+        )
+    return entry
+
+
+def find_family(name: str) -> Family:
+    """A family by its own name or by the name of one of its models.
+
+    Raises:
+        ValueError: neither is known.
+    """
+    for entry in _MODELS.values():
+        if entry.family.name == str(name).lower():
+            return entry.family
+    return find(name).family
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models that match a shell pattern such as `"resnet*"`, sorted.
+
+    The names are those that `create_model` takes: the builders' names in lower case.
+    """
+    natural = lambda name: (name.rstrip("0123456789"), len(name), name)  # noqa: E731
+    return sorted(fnmatch.filter(_MODELS, pattern.lower()), key=natural)
+
+
+def check_arguments(name: str, arguments: dict[str, Any]) -> None:
+    """Raises a ValueError if the model `name` lacks one of the arguments; suggests the nearest."""
+    known = list(inspect.signature(find(name).builder).parameters)
+    for argument in arguments:
+        if argument not in known:
+            raise InputError(
+                f"{name} has no argument {argument!r}.{did_you_mean(argument, known)}"
+                f" It takes: {', '.join(known)}."
+            )
+
+
+def create_model(name: str, **arguments: Any) -> keras.Model:
+    """Builds a model by name: `create_model("mobilenet", alpha=0.5, classes=10)`.
+
+    Args:
+        name: one of `list_models()`, in any case.
+        **arguments: the builder's own arguments.
+
+    Raises:
+        ValueError: the name or an argument is unknown, or the builder refuses its value.
+    """
+    check_arguments(name, arguments)
+    return find(name).builder(**arguments)
+
+
+def preprocess_input(x: Any, model: str) -> Any:
+    """Maps pixels of 0..255 to what the published weights of a family expect.
+
+    `keras_archs.mobilenet.preprocess_input(x)` is `keras_archs.preprocess_input(x, "mobilenet")`.
+
+    Args:
+        x: numpy array or tensor of RGB images, `(..., height, width, channels)`; not changed.
+        model: name of a family or of one of its models.
+
+    Returns:
+        A new array or tensor of the same shape, in `floatx` (float16 and bfloat16 stay).
+
+    Raises:
+        ValueError: the name is unknown, or the channels are neither 1 nor 3.
+    """
+    return find_family(model).preprocessing(x)

@@ -1,0 +1,109 @@
+"""The `weights` argument: what it may say, where published files lie, loading them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from keras_archs.errors import InputError
+
+KERAS_APPLICATIONS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
+IMAGENET_CLASSES = 1000
+SUFFIXES = (".weights.h5", ".keras", ".h5")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A published file: its path below the address of keras.applications, and its MD5 sum.
+
+    The sum is None where keras.applications has none.
+    """
+
+    path: str
+    md5: str | None = None
+
+    def fetch(self) -> Path:
+        """Path of the file in Keras' cache (`~/.keras/models`), downloaded if it is not there."""
+        name = Path(self.path).name
+        origin = KERAS_APPLICATIONS_URL + self.path
+        return Path(keras.utils.get_file(name, origin, cache_subdir="models", file_hash=self.md5))
+
+
+@dataclass(frozen=True)
+class ImageNet:
+    """The ImageNet weights of one network, with the classifier and without."""
+
+    top: WeightsFile
+    no_top: WeightsFile
+
+    def file(self, include_top: bool) -> WeightsFile:
+        return self.top if include_top else self.no_top
+
+    @classmethod
+    def tf_kernels(cls, stem: str, md5: str, no_top_md5: str) -> "ImageNet":
+        """The two files that keras.applications names by one pattern for most families."""
+        stem += "_weights_tf_dim_ordering_tf_kernels"
+        return cls(WeightsFile(f"{stem}.h5", md5), WeightsFile(f"{stem}_notop.h5", no_top_md5))
+
+
+def check_weights(
+    weights: str | Path | None,
+    published: ImageNet | None,
+    *,
+    channels: int,
+    include_top: bool,
+    classes: int,
+    classifier_activation: object,
+) -> None:
+    """Raises a ValueError for weights that cannot fit, before anything is built or downloaded."""
+    if weights is None:
+        return
+    if weights != "imagenet":
+        path = Path(weights)
+        if not path.is_file():
+            raise InputError(
+                f"weights={str(weights)!r} is no file; allowed are None, 'imagenet' or the path of"
+                " an existing file."
+            )
+        if not path.name.endswith(SUFFIXES):
+            raise InputError(f"weights={str(weights)!r} must end in {', '.join(SUFFIXES)}.")
+        return
+    if published is None:
+        raise InputError(
+            "weights='imagenet' is not published for this network with these arguments; allowed"
+            " are None or the path of a file."
+        )
+    if channels != 3:
+        raise InputError(f"weights='imagenet' needs 3 input channels, got {channels}.")
+    if include_top and classes != IMAGENET_CLASSES:
+        raise InputError(
+            f"weights='imagenet' with the top needs classes={IMAGENET_CLASSES}, got {classes};"
+            " use include_top=False to put your own classifier on the features."
+        )
+    if include_top and classifier_activation not in {"softmax", None}:
+        raise InputError(
+            "weights='imagenet' with the top needs classifier_activation 'softmax' or None, got"
+            f" {classifier_activation!r}."
+        )
+
+
+def load_weights(
+    model: keras.Model, weights: str | Path | None, published: ImageNet | None, include_top: bool
+) -> None:
+    """Loads what `check_weights` let pass.
+
+    Raises:
+        ValueError: the file's tensors are not those of the model.
+    """
+    if weights is None:
+        return
+    if weights == "imagenet" and published is not None:
+        weights = published.file(include_top).fetch()
+    try:
+        model.load_weights(weights)
+    except Exception as error:  # h5py, zipfile and Keras raise what they like on a foreign file
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"weights={str(weights)!r} does not fit {model.name} with {model.count_params():,}"
+            f" parameters: {reason[:300]}"
+        ) from error

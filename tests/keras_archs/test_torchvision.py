@@ -1,0 +1,108 @@
+"""The networks that keras.applications lacks, against torchvision's with random weights.
+
+Runs where the extra `parity` is installed (`make parity`).
+"""
+
+import numpy as np
+import pytest
+
+import keras_archs
+from tests.keras_archs.helpers import assert_close, images
+
+torch = pytest.importorskip("torch")
+# The CPU build of torch cannot load torchvision's compiled half. The Python half, which is all that
+# is needed here, wants two of its operators declared.
+library = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+models = pytest.importorskip("torchvision").models
+
+TOLERANCE = 1e-4
+
+
+def random_torch_model(name):
+    torch.manual_seed(0)
+    model = getattr(models, name)(weights=None).eval()
+    for parameter_name, tensor in model.state_dict().items():
+        if parameter_name.endswith("running_var"):
+            tensor.uniform_(0.8, 1.2)
+        elif parameter_name.endswith(("running_mean", "bias")):
+            tensor.normal_(0, 0.1)
+    return model
+
+
+def weights_of(module):
+    """A torch module's weights in Keras' order and layout."""
+    if isinstance(module, torch.nn.BatchNorm2d):
+        tensors = [module.weight, module.bias, module.running_mean, module.running_var]
+    else:
+        axes = (2, 3, 1, 0) if isinstance(module, torch.nn.Conv2d) else (1, 0)
+        tensors = [module.weight.permute(axes)]
+        tensors += [] if module.bias is None else [module.bias]
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def outputs(module, x):
+    with torch.no_grad():
+        result = module(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    return result.transpose(0, 2, 3, 1) if result.ndim == 4 else result
+
+
+def resnet_module(name):
+    """torchvision's name of our layer: conv2_block1_0_bn is layer1.0.downsample.1."""
+    if name == "predictions":
+        return "fc"
+    if name.startswith("conv1_"):
+        return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
+    stage, block, index, kind = name.split("_")
+    prefix = f"layer{int(stage[4:]) - 1}.{int(block[5:]) - 1}"
+    if index == "0":
+        return f"{prefix}.downsample.{0 if kind == 'conv' else 1}"
+    return f"{prefix}.{kind}{index}"
+
+
+@pytest.mark.parametrize("name", ["ResNet18", "ResNet34"])
+def test_resnet(name):
+    theirs = random_torch_model(name.lower())
+    ours = getattr(keras_archs, name)(input_shape=(None, None, 3), classifier_activation=None)
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(weights_of(theirs.get_submodule(resnet_module(layer.name))))
+    for size in (64, 97):
+        assert_close(ours(images(size)).numpy(), outputs(theirs, images(size)), TOLERANCE)
+    assert sum(w.numpy().size for w in ours.trainable_weights) == sum(
+        parameter.numel() for parameter in theirs.parameters()
+    )
+
+
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch_norm"])
+@pytest.mark.parametrize("name", ["VGG11", "VGG13", "VGG16", "VGG19"])
+def test_vgg(name, batch_norm):
+    theirs = random_torch_model(name.lower() + "_bn" * batch_norm)
+    ours = getattr(keras_archs, name)(include_top=False, batch_norm=batch_norm)
+    with_weights = [layer for layer in ours.layers if layer.weights]
+    modules = [m for m in theirs.features if isinstance(m, torch.nn.Conv2d | torch.nn.BatchNorm2d)]
+    for layer, module in zip(with_weights, modules, strict=True):
+        layer.set_weights(weights_of(module))
+    for size in (64, 97):
+        features = outputs(theirs.features, images(size))
+        assert_close(ours(images(size)).numpy(), features, TOLERANCE)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch_norm"])
+def test_vgg_top(batch_norm):
+    theirs = random_torch_model("vgg11" + "_bn" * batch_norm)
+    ours = keras_archs.VGG11(batch_norm=batch_norm, classifier_activation=None)
+    with_weights = [layer for layer in ours.layers if layer.weights]
+    kinds = torch.nn.Conv2d | torch.nn.BatchNorm2d | torch.nn.Linear
+    modules = [m for m in theirs.modules() if isinstance(m, kinds)]
+    for layer, module in zip(with_weights, modules, strict=True):
+        weights = weights_of(module)
+        if layer.name == "fc1":  # the map is flattened by channel there, by row here
+            kernel = weights[0].reshape(512, 7, 7, 4096)
+            weights[0] = kernel.transpose(1, 2, 0, 3).reshape(-1, 4096)
+        layer.set_weights(weights)
+    x = images(224)
+    assert_close(ours(x).numpy(), outputs(theirs, x), TOLERANCE)
+    trainable = sum(np.prod(w.shape) for w in ours.trainable_weights)
+    assert trainable == sum(parameter.numel() for parameter in theirs.parameters())
