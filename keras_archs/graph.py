@@ -22,14 +22,14 @@ class Call:
     outputs: list[Any]
 
 
-def calls(model: keras.Model) -> Iterator[Call]:
-    """Every call in `model` from its inputs to its outputs, the input layers left out.
-
-    Raises:
-        ValueError: the model is not functional.
-    """
+def check_functional(model: keras.Model) -> None:
+    """Raises a ValueError unless the layers of `model` form a graph that can be read."""
     if not hasattr(model, "_nodes_by_depth"):
         raise InputError(f"model must be a functional Keras model, got {type(model).__name__}.")
+
+
+def calls(model: keras.Model) -> Iterator[Call]:
+    """Every call in a functional model from its inputs to its outputs, input layers left out."""
     for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
         for node in nodes:
             if not node.is_input:

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls
+from keras_archs.graph import Call, calls, check_functional
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None)
         ValueError: the model is not functional, or its input has no fixed size and no
             `input_shape` is given.
     """
+    check_functional(model)
     if input_shape is not None:
         # Nothing is computed with the copy: a stateless scope spares the memory of its weights.
         with keras.StatelessScope():

@@ -155,7 +155,7 @@ def check_arguments(name: str, arguments: dict[str, Any]) -> None:
             )
 
 
-def create_model(name: str, **arguments: Any) -> keras.Model:
+def create_model(name: str, /, **arguments: Any) -> keras.Model:
     """Builds a model by name: `create_model("mobilenet", alpha=0.5, classes=10)`.
 
     Args:

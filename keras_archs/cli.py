@@ -1,0 +1,222 @@
+"""The command line. It alone knows networks, training and export together."""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+# TensorFlow's C++ log would drown the progress bar; set the variable to 0 to see it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import keras_archs
+import tflite_export
+import training
+from keras_archs.errors import InputError
+from keras_archs.files import check_target
+
+app = typer.Typer(
+    help="Train image classifiers and ship them as TFLite files.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except (InputError, typer.TyperException) as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        print(f"Error: {message}", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command, behind its own options, one for each field of `TrainConfig`."""
+    own = list(inspect.signature(command).parameters.values())[:-1]
+    options = []
+    for name, field in training.TrainConfig.model_fields.items():
+        if name == "model_args":  # --alpha and --model-arg
+            continue
+        literal = get_origin(field.annotation) is Literal
+        extra: Any = field.json_schema_extra
+        option = typer.Option(help=field.description, rich_help_panel=extra["panel"])
+        options.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                # Without a default, a field is asked for by TrainConfig unless a run is resumed.
+                default=None if field.is_required() else field.default,
+                annotation=Annotated[str if literal else field.annotation, option],
+            )
+        )
+    command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    return command
+
+
+@app.command(no_args_is_help=True)
+@_with_settings
+def train(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder that the run is written to.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the folder's interrupted run as it was set up."),
+    ] = False,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Width multiplier, for networks with one.", rich_help_panel="Network"),
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other argument of the network, such as rho=0.857. May be repeated.",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    **settings: Any,
+) -> None:
+    """Train a network, evaluate it, and keep the model, logs, metrics and plots in a folder.
+
+    keras-archs train --model mobilenet --alpha 0.5 --dataset fashion_mnist_small --out runs/first
+    """
+    if resume:
+        for name in context.params.keys() - {"out", "resume"}:
+            if context.get_parameter_source(name).name == "COMMANDLINE":
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag} cannot go with --resume: a run keeps its settings.")
+        _print_training(out, training.resume(out))
+        return
+    model_args = dict(map(_parse_model_arg, model_arg or []))
+    if alpha is not None:
+        model_args["alpha"] = alpha
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = training.TrainConfig(**given, model_args=model_args)
+    _print_training(out, training.train(config, out, overwrite=overwrite))
+
+
+@app.command(no_args_is_help=True)
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    quantize: Annotated[
+        str, typer.Option(help=f"One of {', '.join(tflite_export.KINDS)}.")
+    ] = "none",
+    threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
+    samples: Annotated[int, typer.Option(help="Training images that calibrate int8.")] = 300,
+    test_images: Annotated[
+        int, typer.Option(help="Most test images to compare Keras and TFLite on.")
+    ] = 2000,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier file of this kind.")
+    ] = False,
+) -> None:
+    """Write a run's best model as a TFLite file and check the file against the Keras model.
+
+    The file and its report (JSON) come to RUN/export/.
+    """
+    report = _export(
+        training.load_run(run),
+        quantize,
+        threads=threads,
+        samples=samples,
+        test_images=test_images,
+        overwrite=overwrite,
+    )
+    _print_reports(folder, [report])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder that the run is written to.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """The whole way on the shipped images: train MobileNet 0.5, export and check four files.
+
+    Replaces the run of an earlier demo in the folder.
+    """
+    config = training.TrainConfig(
+        model="mobilenet", model_args={"alpha": 0.5}, dataset="fashion_mnist_small", epochs=8
+    )
+    _print_training(out, training.train(config, out, overwrite=True))
+    run = training.load_run(out)
+    _print_reports([_export(run, kind) for kind in tflite_export.KINDS])
+    print(f"Pictures: {run.folder.curves}\n          {run.folder.confusion_matrix}")
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'resnet*'.")] = "*",
+) -> None:
+    """List the networks by name."""
+    print("\n".join(keras_archs.list_models(pattern)))
+
+
+def _parse_model_arg(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--model-arg takes NAME=VALUE, got {text!r}.")
+    words = {"true": True, "false": False}
+    for parse in (lambda v: words[v.lower()], int, float):
+        try:
+            return name, parse(value)
+        except (KeyError, ValueError):
+            continue
+    return name, value
+
+
+def _export(
+    run: training.Run,
+    quantize: Any,
+    *,
+    threads: int = 1,
+    samples: int = 300,
+    test_images: int = 2000,
+    overwrite: bool = False,
+) -> tflite_export.Report:
+    model = run.model()
+    target = run.folder.exports / f"{model.name}_{quantize}.tflite"
+    target.parent.mkdir(exist_ok=True)
+    check_target(target, overwrite)
+    representative = run.arrays("train", samples)[0] if quantize == "int8" else None
+    conversion = tflite_export.convert(model, quantize, representative=representative)
+    images, labels = run.arrays("test", test_images)
+    report = tflite_export.compare(model, conversion, images, labels, threads=threads)
+    conversion.save(target, overwrite=overwrite)
+    report.save_json(target.with_suffix(".json"))
+    return report
+
+
+def _print_training(out: Path, metrics: dict[str, Any]) -> None:
+    table = Table(title=f"{metrics['model']} on {metrics['dataset']}", show_header=False)
+    table.add_row("test top-1", f"{metrics['test_top1']:.2%} of {metrics['test_images']:,} images")
+    table.add_row("parameters", f"{metrics['parameters'] / 1e6:.2f} million")
+    table.add_row("multiply-adds", f"{metrics['multiply_adds'] / 1e6:.1f} million for an image")
+    speed = f"{metrics['training_images_per_second']:,.0f} images/s"
+    table.add_row("training", f"{metrics['training_seconds']:.0f} s, {speed}")
+    table.add_row("run", str(out))
+    Console().print(table)
+
+
+def _print_reports(folder: Path, reports: Sequence[tflite_export.Report]) -> None:
+    """One column a file."""
+    table = Table(title=f"TFLite files in {folder}", show_header=False)
+    for cells in zip(*(report.rows() for report in reports), strict=True):
+        (label, _), *_ = cells
+        values = [value for _, value in cells]
+        # What all files share is said once.
+        table.add_row(label, *(values[:1] if len(set(values)) == 1 else values))
+    Console().print(table)

@@ -1,0 +1,42 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+import os
+import secrets
+from pathlib import Path
+
+from keras_archs.errors import InputError
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Tells, before the work for it is done, whether a file may be written to `path`.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to, `path` is a folder, or it is a
+            file and `overwrite` is False.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"path={str(path)!r} needs an existing folder, {str(path.parent)!r}.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"path={str(path)!r} is in a folder that cannot be written to.")
+    if path.is_dir():
+        raise InputError(f"path={str(path)!r} is a folder; give the name of a file.")
+    if path.exists() and not overwrite:
+        raise InputError(f"path={str(path)!r} exists; give overwrite=True to replace it.")
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`, in place of any earlier file, or leaves all as it was.
+
+    Raises:
+        OSError: the folder is missing, read-only or full.
+    """
+    # A temporary file of the tempfile module would be readable by its owner only.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

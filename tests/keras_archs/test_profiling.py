@@ -1,0 +1,113 @@
+"""Costs against the papers' tables and figures measured elsewhere."""
+
+import keras
+import pytest
+
+import keras_archs
+
+
+@pytest.mark.parametrize(
+    ("alpha", "millions", "parameters"),
+    [(1.0, 569, 4.2), (0.75, 325, 2.6), (0.5, 149, 1.3), (0.25, 41, 0.5)],
+)
+def test_table_6_of_the_mobilenet_paper(alpha, millions, parameters):
+    cost = keras_archs.profile(keras_archs.MobileNet(alpha=alpha))
+    # The paper rounds 149.5 down.
+    assert cost.multiply_adds / 1e6 == pytest.approx(millions, abs=0.51)
+    assert cost.parameters / 1e6 == pytest.approx(parameters, abs=0.06)
+
+
+@pytest.mark.parametrize(("size", "millions"), [(224, 569), (192, 418), (160, 290), (128, 186)])
+def test_table_7_of_the_mobilenet_paper(size, millions):
+    cost = keras_archs.profile(keras_archs.MobileNet(rho=size / 224))
+    assert cost.multiply_adds / 1e6 == pytest.approx(millions, abs=0.8)
+
+
+# Giga multiply-adds as torchvision's weights (0.19) and the ResNet paper (table 1) state them.
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("vgg11", 7.609),
+        ("vgg13", 11.308),
+        ("vgg16", 15.470),
+        ("vgg19", 19.632),
+        ("resnet18", 1.814),
+        ("resnet34", 3.664),
+        ("resnet50", 3.858),
+        ("resnet101", 7.570),
+        ("resnet152", 11.282),
+    ],
+)
+def test_multiply_adds_of_the_others(name, billions):
+    with keras.StatelessScope():
+        cost = keras_archs.profile(keras_archs.create_model(name))
+    assert cost.multiply_adds / 1e9 == pytest.approx(billions, abs=5.1e-4)
+
+
+def test_every_kind_of_layer_by_hand():
+    inputs = keras.Input((8, 10, 4))
+    x = keras.layers.Conv2D(6, (3, 5), strides=2, padding="same", groups=2, name="grouped")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="depthwise")(x)
+    x = keras.layers.SeparableConv2D(7, 3, padding="same", name="separable")(x)
+    x = keras.layers.Conv2DTranspose(2, 3, strides=2, padding="same", name="transposed")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, dtype="float64", name="dense")(x))
+    rows = {row.name: row for row in keras_archs.profile(model).layers}
+    positions = 4 * 5
+    assert rows["grouped"].multiply_adds == positions * 3 * 5 * (4 // 2) * 6
+    assert rows["depthwise"].multiply_adds == positions * 9 * 6 * 2
+    assert rows["separable"].multiply_adds == positions * (9 * 12 + 12 * 7)
+    assert rows["transposed"].multiply_adds == positions * 9 * 7 * 2
+    assert rows["flatten"].multiply_adds == 0
+    assert rows["dense"].multiply_adds == 8 * 10 * 2 * 3
+    assert rows["grouped"].activation_bytes == positions * 6 * 4
+    assert rows["dense"].activation_bytes == 3 * 8
+    assert rows["depthwise"].parameters == 9 * 6 * 2 + 12
+
+
+def test_nested_and_shared_layers_count_their_weights_once_and_their_work_each_time():
+    shared = keras.layers.Conv2D(3, 3, padding="same", use_bias=False, name="shared")
+    inner_inputs = keras.Input((8, 8, 3))
+    inner = keras.Model(inner_inputs, shared(inner_inputs), name="inner")
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.ReLU(name="relu")(inner(shared(inputs))))
+    cost = keras_archs.profile(model)
+    assert [row.name for row in cost.layers] == ["shared", "inner/shared", "relu"]
+    assert cost.parameters == model.count_params() == 81
+    assert cost.multiply_adds == 2 * 64 * 81
+
+
+def test_dynamic_size_needs_an_input_shape_and_leaves_the_model_alone():
+    model = keras_archs.MobileNet(alpha=0.25, include_top=False)
+    with pytest.raises(ValueError, match="input_shape"):
+        keras_archs.profile(model)
+    layers = [layer.name for layer in model.layers]
+    cost = keras_archs.profile(model, input_shape=(224, 224, 3))
+    assert cost.multiply_adds == 41_030_272 - 256 * 1000  # keras.applications', less the top
+    assert [layer.name for layer in model.layers] == layers
+    assert model.input_shape == (None, None, None, 3)
+    assert len(model.layers[1]._inbound_nodes) == 1
+
+
+def test_half_precision_halves_activations():
+    def activations():
+        return keras_archs.profile(keras_archs.MobileNet(alpha=0.25, include_top=False, rho=1))
+
+    full = activations().activation_bytes
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert activations().activation_bytes * 2 == full
+
+
+def test_printed_table_ends_in_the_summary():
+    cost = keras_archs.profile(keras_archs.MobileNet())
+    assert str(cost).splitlines()[-1] == cost.summary
+    assert "568.7 M multiply-adds" in cost.summary
+    assert "4.25 M parameters" in cost.summary
+
+
+def test_models_that_are_not_functional_are_refused():
+    class Subclassed(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="functional"):
+        keras_archs.profile(Subclassed(), input_shape=(8, 8, 3))

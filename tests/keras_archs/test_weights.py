@@ -1,0 +1,105 @@
+"""The weights argument, against files that keras.applications' own models wrote."""
+
+import functools
+import hashlib
+import http.server
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+import keras_archs
+from keras_archs import weights
+from tests.keras_archs.helpers import images, randomize
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server of the folder that it returns, in the place of keras.applications' address."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setattr(weights, "KERAS_APPLICATIONS_URL", url)
+    home = tmp_path / "home"
+    monkeypatch.setattr(keras.config, "keras_home", lambda: str(home), raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def write(reference, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reference.save(path)
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("include_top", [True, False])
+def test_imagenet_weights_of_mobilenet_are_downloaded(published, include_top):
+    shape = {"input_shape": (160, 160, 3), "include_top": include_top, "alpha": 0.25}
+    reference = keras.applications.MobileNet(weights=None, **shape)
+    randomize(reference)
+    suffix = "" if include_top else "_no_top"
+    write(reference, published / f"mobilenet/mobilenet_2_5_160_tf{suffix}.h5")
+    model = keras_archs.MobileNet(weights="imagenet", **shape)
+    x = images(160)
+    np.testing.assert_allclose(model(x), reference(x), atol=1e-5)
+
+
+def test_imagenet_weights_are_checked_against_their_md5(published, monkeypatch):
+    reference = keras.applications.ResNet50(weights=None, include_top=False)
+    name = "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    md5 = write(reference, published / name)
+    with pytest.raises(ValueError, match=r"(?i)hash|incomplete or outdated"):
+        keras_archs.ResNet50(weights="imagenet", include_top=False)
+
+    ours = weights.ImageNet(weights.WeightsFile(""), weights.WeightsFile(name, md5))
+    variant = keras_archs.resnet.Variant
+    monkeypatch.setattr(variant, "imagenet", property(lambda self: ours))  # noqa: ARG005
+    model = keras_archs.ResNet50(weights="imagenet", include_top=False)
+    np.testing.assert_array_equal(model.get_weights()[0], reference.get_weights()[0])
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
+def test_own_weights_in_every_format(tmp_path, suffix):
+    model = keras_archs.MobileNet(alpha=0.25, input_shape=(64, 64, 3), classes=5)
+    randomize(model)
+    path = tmp_path / f"mine{suffix}"
+    (model.save_weights if suffix == ".weights.h5" else model.save)(path)
+    again = keras_archs.MobileNet(
+        alpha=0.25, input_shape=(64, 64, 3), classes=5, weights=path, name="other"
+    )
+    for ours, saved in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, saved)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
+@pytest.mark.parametrize(
+    "other",
+    [{"classes": 7}, {"alpha": 0.5}, {"include_top": False}],
+    ids=["classes", "alpha", "top"],
+)
+def test_weights_of_another_network_are_refused(tmp_path, suffix, other):
+    saved = keras_archs.MobileNet(**{"alpha": 0.25, "classes": 5, **other})
+    path = tmp_path / f"mine{suffix}"
+    (saved.save_weights if suffix == ".weights.h5" else saved.save)(path)
+    with pytest.raises(ValueError, match=r"weights='.*mine.* does not fit mobilenet_0.25_224"):
+        keras_archs.MobileNet(alpha=0.25, classes=5, weights=path)
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path):
+    path = tmp_path / "deep.weights.h5"
+    keras_archs.VGG13(include_top=False).save_weights(path)
+    with pytest.raises(ValueError, match="does not fit vgg11"):
+        keras_archs.VGG11(include_top=False, weights=path)
+
+
+def test_a_file_that_is_no_weights_file_is_refused(tmp_path):
+    path = tmp_path / "broken.weights.h5"
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(ValueError, match=r"broken.weights.h5' does not fit"):
+        keras_archs.MobileNet(alpha=0.25, weights=path)

@@ -1,0 +1,90 @@
+"""The report against counts of its own, and what quantization costs a trained network."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_archs.errors import InputError
+from tests.tflite_export.networks import SHAPE, stripes
+from tflite_export import KINDS, Classifier, compare, convert
+
+TEST_IMAGES, TEST_LABELS = stripes(1000, seed=1)
+CALIBRATION = stripes(100, seed=2)[0]
+
+
+@pytest.fixture(scope="module")
+def int8(trained):
+    return convert(trained, "int8", representative=CALIBRATION)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_top1_holds_within_one_point(trained, kind):
+    conversion = convert(trained, kind, representative=CALIBRATION if kind == "int8" else None)
+    report = compare(trained, conversion, TEST_IMAGES, TEST_LABELS)
+    assert report.keras_top1 > 0.9
+    assert report.tflite_top1 == pytest.approx(report.keras_top1, abs=0.01)
+    assert report.agreement > 0.98
+
+
+def test_numbers_are_those_of_a_count(trained, int8):
+    images, labels = TEST_IMAGES[:200], TEST_LABELS[:200].copy()
+    labels[:50] = (labels[:50] + 1) % 4  # a top-1 that no other figure of the report equals
+    report = compare(trained, int8, images, labels, threads=2)
+
+    expected = np.array(trained(images))
+    actual = Classifier(int8.content).predict(images)
+    right = same = lite_right = 0
+    for ours, theirs, label in zip(expected, actual, labels, strict=True):
+        right += int(ours.argmax() == label)
+        lite_right += int(theirs.argmax() == label)
+        same += int(ours.argmax() == theirs.argmax())
+    assert report.keras_top1 == pytest.approx(right / 200)
+    assert report.tflite_top1 == pytest.approx(lite_right / 200)
+    assert report.agreement == pytest.approx(same / 200)
+    assert report.max_abs_difference == pytest.approx(abs(expected - actual).max(), abs=1e-5)
+    assert report.size_bytes == len(int8.content)
+    assert (report.quantize, report.images, report.latency.threads) == ("int8", 200, 2)
+
+
+def test_compares_a_model_with_its_output_in_a_dictionary(trained):
+    image = keras.Input(SHAPE)
+    model = keras.Model(image, {"scores": trained(image)})
+    report = compare(model, convert(model), TEST_IMAGES[:50], TEST_LABELS[:50])
+    assert report.agreement == 1
+
+
+def test_json_holds_the_report(trained, int8, tmp_path):
+    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50])
+    path = report.save_json(tmp_path / "report.json")
+    content = json.loads(path.read_text())
+    assert content["tflite_top1"] == report.tflite_top1
+    assert content["latency"]["median_ms"] == report.latency.median_ms
+    assert content["versions"]["keras"] == keras.__version__
+    with pytest.raises(InputError, match="existing folder"):
+        report.save_json(tmp_path / "missing" / "report.json")
+
+
+def test_rows_show_the_figures(trained, int8):
+    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50])
+    rows = dict(report.rows())
+    assert rows["top-1, TFLite"] == f"{100 * report.tflite_top1:.2f}%"
+    assert rows["size"].startswith(f"{len(int8.content) / 1e6:.2f}")
+    assert report.processor in rows["on"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (TEST_IMAGES[:9, 1:], TEST_LABELS[:9], "images must be of shape"),
+        (TEST_IMAGES[:9], TEST_LABELS[:8], r"shape \(9,\).*\(8,\)"),
+        (TEST_IMAGES[:9], TEST_LABELS[:9, None], r"shape \(9,\).*\(9, 1\)"),
+        (TEST_IMAGES[:9], TEST_LABELS[:9] / 2, "whole numbers.*float64"),
+        (TEST_IMAGES[:9], TEST_LABELS[:9] + 4, "labels must be from 0 to 3"),
+        (TEST_IMAGES[:9], TEST_LABELS[:9] - 4, "labels must be from 0 to 3"),
+    ],
+)
+def test_bad_arguments_are_refused(trained, int8, images, labels, message):
+    with pytest.raises(InputError, match=message):
+        compare(trained, int8, images, labels)

@@ -1,0 +1,189 @@
+"""make_batches: what it yields, in which order, and what one seed settles."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_archs.errors import InputError
+from training.data import batches, make_batches
+
+
+def numbered(count: int, channels: int = 3, size: int = 4) -> tf.data.Dataset:
+    """Image i has the gray value i, but for a left column of 255, and the label i % 3."""
+    images = np.zeros((count, size, size, channels), np.uint8)
+    images += np.arange(count, dtype=np.uint8)[:, None, None, None]
+    images[:, :, 0] = 255
+    return tf.data.Dataset.from_tensor_slices((images, np.arange(count, dtype=np.int64) % 3))
+
+
+def batch(examples, **changes) -> tf.data.Dataset:
+    defaults: dict[str, Any] = {
+        "image_size": 4,
+        "channels": 3,
+        "classes": 3,
+        "batch_size": 8,
+        "preprocess": lambda images: images,
+        "training": True,
+        "seed": 0,
+        "flip": True,
+    }
+    return make_batches(examples, **(defaults | changes))
+
+
+def read(dataset) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def order(images: np.ndarray) -> list[int]:
+    return images[:, 1, 1, 0].astype(int).tolist()
+
+
+def mirrored(images: np.ndarray) -> list[bool]:
+    return (images[:, 0, -1, 0] == 255).tolist()
+
+
+@given(
+    count=st.integers(1, 20),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    image_size=st.integers(1, 9),
+    from_channels=st.sampled_from([1, 3]),
+    channels=st.sampled_from([1, 3]),
+    batch_size=st.integers(1, 8),
+    training=st.booleans(),
+    flip=st.booleans(),
+)
+@settings(deadline=None, max_examples=25)
+def test_shapes_types_and_cardinality(
+    count, sizes, image_size, from_channels, channels, batch_size, training, flip
+):
+    images = np.full((count, *sizes, from_channels), 200, np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 5
+    dataset = batch(
+        tf.data.Dataset.from_tensor_slices((images, labels)),
+        image_size=image_size,
+        channels=channels,
+        classes=5,
+        batch_size=batch_size,
+        training=training,
+        flip=flip,
+    )
+    whole = training and count >= batch_size
+    assert int(dataset.cardinality()) == (count // batch_size if whole else -(-count // batch_size))
+    found, one_hot = read(dataset)
+    kept = count - count % batch_size if whole else count
+    assert found.shape == (kept, image_size, image_size, channels)
+    assert one_hot.shape == (kept, 5)
+    assert found.dtype == one_hot.dtype == np.float32
+    assert (found == 200).all()
+    assert (one_hot.sum(axis=1) == 1).all()
+    if not training:
+        assert one_hot.argmax(axis=1).tolist() == labels.tolist()
+
+
+def test_evaluation_keeps_order_images_and_last_batch():
+    images, labels = read(batch(numbered(20), training=False))
+    assert order(images) == list(range(20))
+    assert not any(mirrored(images))
+    assert labels.argmax(axis=1).tolist() == [i % 3 for i in range(20)]
+
+
+def test_training_epochs_differ_in_order_and_mirroring():
+    dataset = batch(numbered(200), batch_size=20)
+    epochs = [read(dataset) for _ in range(3)]
+    for images, labels in epochs:
+        assert sorted(order(images)) == list(range(200))
+        assert labels.argmax(axis=1).tolist() == [i % 3 for i in order(images)]
+        # 200 tosses of a coin miss 60 to 140 heads with a probability of 1e-8.
+        assert 60 <= sum(mirrored(images)) <= 140
+    assert len({tuple(order(images)) for images, _ in epochs}) == 3
+    # By place in the epoch, for by image the new order alone would make a difference.
+    assert len({tuple(mirrored(images)) for images, _ in epochs}) == 3
+
+
+def test_one_seed_gives_one_run():
+    def run(seed):
+        dataset = batch(numbered(50), seed=seed)
+        return np.stack([read(dataset)[0] for _ in range(3)])
+
+    first = run(5)
+    tf.random.uniform([])  # moves TensorFlow's own generator on
+    np.testing.assert_array_equal(run(5), first)
+    assert (run(6) != first).any()
+
+
+def test_no_flip_when_told_so():
+    images, _ = read(batch(numbered(50), flip=False))
+    assert not any(mirrored(images))
+
+
+def test_images_beyond_the_memory_limit(monkeypatch):
+    """They come from the source anew in each epoch, through a shuffle buffer of a few images."""
+    reads = []
+
+    def source():
+        reads.append(1)
+        for i in range(64):
+            yield np.full((4, 4, 1), i, np.uint8), i % 3
+
+    spec = tf.TensorSpec((4, 4, 1), tf.uint8), tf.TensorSpec((), tf.int64)
+    examples = tf.data.Dataset.from_generator(source, output_signature=spec).apply(
+        tf.data.experimental.assert_cardinality(64)
+    )
+    for limit, expected in ((2**30, 1), (16 * 10, 2)):
+        reads.clear()
+        monkeypatch.setattr(batches, "MEMORY_LIMIT", limit)
+        dataset = batch(examples, channels=1)
+        for _ in range(2):
+            assert sorted(order(read(dataset)[0])) == list(range(64))
+        assert len(reads) == expected
+    first = order(read(dataset)[0])
+    assert all(number < place + 10 for place, number in enumerate(first))
+    assert first != list(range(64))
+
+
+@pytest.mark.parametrize("size", [11, 40, 97])
+def test_resize_is_antialiased_bilinear(size):
+    """Pillow's, an implementation of its own, agrees to a gray level or two."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    dataset = tf.data.Dataset.from_tensors((image, np.int64(0)))
+    ours, _ = read(batch(dataset, image_size=size, training=False))
+    theirs = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    assert np.abs(ours[0] - np.asarray(theirs, np.float32)).max() <= 2
+
+
+def test_gray_is_repeated_and_colour_becomes_luminance():
+    gray, _ = read(batch(numbered(4, channels=1), training=False))
+    assert (gray == gray[..., :1]).all()
+    colour = np.zeros((1, 4, 4, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices((colour, np.zeros(1, np.int64)))
+    luminance, _ = read(batch(dataset, channels=1, training=False))
+    # ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B
+    assert np.abs(luminance - 124.2).max() <= 1
+
+
+def test_preprocess_gets_float32_from_0_to_255_under_a_mixed_policy():
+    keras.config.set_dtype_policy("mixed_float16")
+    dataset = batch(numbered(300), training=False, preprocess=lambda x: x / 127.5 - 1)
+    images, labels = read(dataset)
+    assert images.dtype == labels.dtype == np.float32
+    assert images.min() == -1
+    assert images.max() == 1
+    assert math.isclose(images[100, 1, 1, 0], 100 / 127.5 - 1, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [{"image_size": 0}, {"batch_size": -1}, {"classes": 0}, {"channels": 4}]
+)
+def test_refused(change):
+    (name, value), *_ = change.items()
+    with pytest.raises(InputError, match=f"{name}: {value} given; allowed "):
+        batch(numbered(4), **change)

@@ -1,0 +1,16 @@
+"""Training of image classifiers: data, one run from settings to pictures, runs read back."""
+
+from training.config import TrainConfig
+from training.data import ImageData, open_dataset
+from training.run import Run, evaluate, load_run, resume, train
+
+__all__ = [
+    "ImageData",
+    "Run",
+    "TrainConfig",
+    "evaluate",
+    "load_run",
+    "open_dataset",
+    "resume",
+    "train",
+]

@@ -1,0 +1,130 @@
+"""The settings of a training run, checked when they are made."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from keras_archs.errors import InputError, did_you_mean
+from keras_archs.registry import check_arguments
+
+# Set by training itself, from the data.
+_NOT_MODEL_ARGS = {
+    "input_shape": "image_size",
+    "input_tensor": "image_size",
+    "classes": "dataset",
+    "include_top": None,
+    "pooling": None,
+    "classifier_activation": None,
+}
+
+
+NETWORK, DATA, OPTIMISATION = "Network", "Data", "Optimisation"
+
+
+def _setting(panel: str, description: str, default: Any = ..., **bounds: Any) -> Any:
+    """A field with its description and the part of the command line's help that it belongs to."""
+    extra = {"panel": panel}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class TrainConfig(BaseModel):
+    """Everything that determines a run; bad values raise a ValueError that names the field.
+
+    The command line makes its options of these fields.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = _setting(NETWORK, "Name of the network, see keras_archs.list_models().")
+    model_args: dict[str, Any] = _setting(NETWORK, "The network's own arguments.", {})
+    dataset: str = _setting(
+        DATA,
+        "fashion_mnist_small or another TFDS name, image_folder:PATH with one folder a class, or"
+        " tfrecord:PATTERN.",
+    )
+    data_dir: Path | None = _setting(DATA, "Where TFDS keeps its datasets.", None)
+    image_size: int | None = _setting(
+        DATA,
+        "Height and width in pixels. If not given: from rho, else the size of the dataset's images"
+        " rounded up to a multiple of 32, else the network's default.",
+        None,
+        ge=1,
+    )
+    flip: bool = _setting(DATA, "Mirror half of the training images.", True)
+    crop: bool = _setting(
+        DATA, "Move training images at random, by up to an eighth of their side.", True
+    )
+    skip_corrupt: bool = _setting(DATA, "Leave out images that cannot be decoded.", False)
+    epochs: int = _setting(OPTIMISATION, "Passes over the training images.", 5, ge=1)
+    batch_size: int = _setting(OPTIMISATION, "Images in a step.", 64, ge=1)
+    optimizer: Literal["adamw", "sgd"] = _setting(
+        OPTIMISATION, "adamw, or sgd with Nesterov momentum 0.9.", "adamw"
+    )
+    learning_rate: float | None = _setting(
+        OPTIMISATION,
+        "Peak learning rate. If not given: 0.003 (adamw) or 0.1 (sgd) for 256 images in a step, in"
+        " proportion to the batch size.",
+        None,
+        gt=0,
+    )
+    warmup_epochs: float = _setting(
+        OPTIMISATION, "Linear warm-up in front of the cosine decay.", 0.5, ge=0
+    )
+    weight_decay: float = _setting(
+        OPTIMISATION, "Decoupled; kept off biases and normalisation.", 0.01, ge=0
+    )
+    label_smoothing: float = _setting(
+        OPTIMISATION, "Share of each label that is spread over all classes.", 0.1, ge=0, lt=1
+    )
+    batch_norm_momentum: float = _setting(
+        OPTIMISATION,
+        "Of the moving statistics. Keras' own 0.99 needs thousands of steps to forget its start.",
+        0.9,
+        ge=0,
+        lt=1,
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = _setting(
+        OPTIMISATION,
+        "float32, mixed_float16 or mixed_bfloat16; the classifier stays in float32.",
+        "float32",
+    )
+    seed: int = _setting(OPTIMISATION, "Of weights, order, dropout and augmentation.", 0, ge=0)
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise InputError(_one_line(error)) from error
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainConfig":
+        check_arguments(self.model, self.model_args)
+        for argument in self.model_args.keys() & _NOT_MODEL_ARGS.keys():
+            instead = _NOT_MODEL_ARGS[argument]
+            hint = f"; it follows from {instead}" if instead else ""
+            raise InputError(f"model_args may not set {argument!r} in training{hint}.")
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(
+                f"warmup_epochs must be less than epochs={self.epochs}, got {self.warmup_epochs}."
+            )
+        return self
+
+    @property
+    def peak_learning_rate(self) -> float:
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return {"adamw": 0.003, "sgd": 0.1}[self.optimizer] * self.batch_size / 256
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+        return str(cause)
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting {field!r}.{did_you_mean(field, TrainConfig.model_fields)}"
+    if first["type"] == "missing":
+        return f"The setting {field!r} is missing."
+    message = first["msg"].removeprefix("Input ")
+    return f"{field} {message}, got {first['input']!r}."

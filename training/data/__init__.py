@@ -1,0 +1,8 @@
+"""Images and labels: from TFDS, a folder or TFRecords to batches that a network trains on."""
+
+from training.data.batches import make_batches
+from training.data.fashion_mnist_small.builder import FashionMnistSmall
+from training.data.image_data import ImageData
+from training.data.sources import open_dataset
+
+__all__ = ["FashionMnistSmall", "ImageData", "make_batches", "open_dataset"]

@@ -1,0 +1,49 @@
+"""`open_dataset`: from the one string that names a dataset to its `ImageData`."""
+
+from pathlib import Path
+
+from keras_archs.errors import InputError
+from training.data.image_data import ImageData
+from training.data.image_folder import open_image_folder
+from training.data.tfds_source import open_tfds
+from training.data.tfrecord import open_tfrecord
+
+
+def open_dataset(
+    spec: str,
+    *,
+    data_dir: Path | str | None = None,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> ImageData:
+    """Open the dataset that `spec` names.
+
+    Validation and test images that the dataset does not have are held out of its training
+    images, a tenth each; validation is never the test split.
+
+    Args:
+        spec: one of
+            - a TFDS name with optional config and version, such as `fashion_mnist_small` or
+              `cifar10:3.0.2`; TFDS downloads it if `data_dir` does not have it;
+            - `image_folder:PATH`, a folder of JPEG, PNG, GIF, BMP or WebP files for each class,
+              or such folders below `PATH/train` and, optionally, `PATH/validation` (or `val`)
+              and `PATH/test`;
+            - `tfrecord:PATTERN`, a glob of files with the features `image/encoded`,
+              `image/class/label` and, optionally, `image/class/text`; `{split}` in it stands for
+              train, validation and test.
+        data_dir: where TFDS keeps its datasets; None is TFDS' own default.
+        seed: draws which images of a folder are held out, and their order; 0 to 2**32 - 1.
+        skip_corrupt: leave images that do not decode out, with a warning, instead of refusing
+            the dataset. TFDS datasets are taken as they are.
+
+    Raises:
+        InputError: the dataset does not exist, cannot be read or is no classification of images.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed: {seed} given; allowed is 0 to {2**32 - 1}")
+    source, _, place = spec.partition(":")
+    if source == "image_folder":
+        return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
+    if source == "tfrecord":
+        return open_tfrecord(place, name=spec, skip_corrupt=skip_corrupt)
+    return open_tfds(spec, data_dir=data_dir)

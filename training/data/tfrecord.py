@@ -1,0 +1,144 @@
+"""Datasets that are TFRecord files with the features of TensorFlow's ImageNet scripts."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from keras_archs.errors import InputError
+from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
+from training.data.image_data import SPLITS, ImageData, require_classes
+
+IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
+_SCAN_BATCH = 256
+
+
+class _Record(NamedTuple):
+    place: str
+    label: int
+    text: str
+    flaw: str | None
+
+
+def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
+    """Open the records of the files that glob `pattern` matches, in the order of their names.
+
+    `{split}` in `pattern` stands for train, validation and test. Of every ten training records
+    the last ones are held out for the splits that have no file. There are as many classes as the
+    largest label plus one, named by `image/class/text` where records have it. Every record is
+    decoded once here, so that no corrupt one ends a training run half way.
+
+    Raises:
+        InputError: no file matches, one can't be read, a feature is missing or wrong, or images
+            are corrupt.
+    """
+    files = _find_files(pattern, name)
+    records = {split: list(_scan(files[split], name)) for split in files}
+    every = [record for split in records.values() for record in split]
+    flaws = {record.place: record.flaw for record in every if record.flaw}
+    report_flaws(name, flaws, total=len(every), skip_corrupt=skip_corrupt)
+    class_names = _name_classes(records, name)
+
+    missing = [split for split in SPLITS if split not in files]
+    good = {split: np.array([not r.flaw for r in records[split]], bool) for split in records}
+    turn = np.arange(len(good["train"])) % 10 - (10 - len(missing))
+    datasets = {split: _read(files[split], good[split]) for split in files}
+    datasets["train"] = _read(files["train"], good["train"] & (turn < 0))
+    for i, split in enumerate(missing):
+        datasets[split] = _read(files["train"], good["train"] & (turn == i))
+    return ImageData(
+        name=name, class_names=class_names, image_shape=(None, None, CHANNELS), **datasets
+    )
+
+
+def _find_files(pattern: str, name: str) -> dict[str, list[str]]:
+    splits = SPLITS if "{split}" in pattern else SPLITS[:1]
+    files = {split: sorted(tf.io.gfile.glob(pattern.replace("{split}", split))) for split in splits}
+    if not files["train"]:
+        raise InputError(
+            f"dataset {name!r}: no file matches {pattern.replace('{split}', 'train')!r}"
+        )
+    return {split: found for split, found in files.items() if found}
+
+
+def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
+    """Read, check and decode every record."""
+    with ThreadPoolExecutor() as pool:
+        for file in files:
+            index = 0
+            try:
+                for batch in tf.data.TFRecordDataset(file).batch(_SCAN_BATCH).as_numpy_iterator():
+                    examples = [_parse(record, f"dataset {name!r}: {file}") for record in batch]
+                    reasons = pool.map(find_flaw, [encoded for encoded, _, _ in examples])
+                    for (_, label, text), flaw in zip(examples, reasons, strict=True):
+                        yield _Record(f"{file} record {index}", label, text, flaw)
+                        index += 1
+            except tf.errors.OpError as error:
+                raise InputError(
+                    f"dataset {name!r}: {file} is truncated or no uncompressed TFRecord file"
+                ) from error
+
+
+def _parse(record: bytes, where: str) -> tuple[bytes, int, str]:
+    """The encoded image, label and class name ("" where there is none) of one record."""
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise InputError(f"{where} has a record that is no tf.train.Example") from error
+    # A feature that is missing, or of another type, reads as an empty list.
+    encoded, labels = features[IMAGE].bytes_list.value, features[LABEL].int64_list.value
+    if len(encoded) != 1:
+        raise InputError(f"{where} has a record without feature {IMAGE!r} (one string of bytes)")
+    if len(labels) != 1 or labels[0] < 0:
+        raise InputError(f"{where} has a record without feature {LABEL!r} (one int64 from 0 on)")
+    text = b"".join(features[TEXT].bytes_list.value)
+    return encoded[0], labels[0], text.decode(errors="replace")
+
+
+def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ...]:
+    texts: dict[int, str] = {}
+    for record in records["train"]:
+        texts.setdefault(record.label, record.text)
+    count = max(texts, default=-1) + 1
+    # Labels that are hashes or identifiers would ask for a network of as many outputs.
+    if count > len(records["train"]) + 1:
+        raise InputError(
+            f"dataset {name!r}: label {count - 1} among {len(records['train'])} training records; "
+            "labels are to count the classes from 0 or 1"
+        )
+    for split, found in records.items():
+        unknown = {record.label for record in found} - texts.keys()
+        if unknown:
+            raise InputError(
+                f"dataset {name!r}: {split} has label {min(unknown)}, which the training "
+                "records lack"
+            )
+    class_names = tuple(texts.get(label) or str(label) for label in range(count))
+    require_classes(name, class_names)
+    return class_names
+
+
+def _read(files: Sequence[str], keep: np.ndarray) -> tf.data.Dataset:
+    """The images and labels of those records that `keep`, bool `[records]`, is true for."""
+    kept = tf.constant(keep)
+    return (
+        tf.data.TFRecordDataset(files)
+        .enumerate()
+        .filter(lambda index, _: kept[index])
+        .map(lambda _, record: _decode_record(record), num_parallel_calls=tf.data.AUTOTUNE)
+        .apply(tf.data.experimental.assert_cardinality(keep.sum()))
+    )
+
+
+def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    features = tf.io.parse_single_example(
+        record,
+        {
+            IMAGE: tf.io.FixedLenFeature([], tf.string),
+            LABEL: tf.io.FixedLenFeature([], tf.int64),
+        },
+    )
+    return decode(features[IMAGE]), features[LABEL]

@@ -1,0 +1,133 @@
+"""The folder of a run: what lies in it, and when it may be written."""
+
+import csv
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_archs.files import atomic_write
+
+from keras_archs.errors import InputError
+from training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run needs to be read again: its config and what followed from the data."""
+
+    config: TrainConfig
+    input_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of everything that a run writes."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.keras"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.keras"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def backup(self) -> Path:
+        return self.path / "backup"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def confusion_matrix(self) -> Path:
+        return self.path / "confusion_matrix.png"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "export"
+
+    def check_free(self, overwrite: bool) -> None:
+        """Raises a ValueError unless a new run may be written here; changes nothing."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise InputError(f"out={str(self.path)!r} is a file; give a folder.")
+        if self.settings.exists() and not overwrite:
+            raise InputError(
+                f"out={str(self.path)!r} already holds a run; choose another folder, or resume"
+                " (--resume) or overwrite (--overwrite) it."
+            )
+        if not self.settings.exists() and any(self.path.iterdir()):
+            raise InputError(
+                f"out={str(self.path)!r} is not empty and holds no run; choose another folder."
+            )
+
+    def clear(self) -> None:
+        """Removes the files of an earlier run, and no others."""
+        files = [self.settings, self.best, self.last, self.log, self.metrics]
+        for file in [*files, self.curves, self.confusion_matrix]:
+            file.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.backup, self.exports):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def write_settings(self, settings: Settings) -> None:
+        content = {
+            "config": settings.config.model_dump(mode="json"),
+            "input_shape": settings.input_shape,
+            "class_names": settings.class_names,
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.settings, content)
+
+    def read_settings(self) -> Settings:
+        """Raises a ValueError if the folder holds no run or its config cannot be read."""
+        if not self.settings.is_file():
+            raise InputError(
+                f"{str(self.path)!r} holds no run: {self.settings.name} is missing. A run folder is"
+                " made by training."
+            )
+        try:
+            content = json.loads(self.settings.read_text())
+            return Settings(
+                TrainConfig(**content["config"]),
+                tuple(content["input_shape"]),
+                tuple(content["class_names"]),
+            )
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """The log, one entry an epoch; an epoch that was run again after a kill counts once."""
+        if not self.log.exists():
+            return []
+        with self.log.open(newline="") as file:
+            rows = [
+                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
+        return list({row["epoch"]: row for row in rows}.values())
+
+
+def write_json(path: Path, content: Any) -> None:
+    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode())
