@@ -1,14 +1,10 @@
 """The command line. It alone knows networks, training and export together."""
 
 import inspect
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
-
-# TensorFlow's C++ log would drown the progress bar; set the variable to 0 to see it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import typer
 from rich.console import Console
@@ -95,7 +91,8 @@ def train(
     """
     if resume:
         for name in context.params.keys() - {"out", "resume"}:
-            if context.get_parameter_source(name).name == "COMMANDLINE":
+            source = context.get_parameter_source(name)
+            if source and source.name == "COMMANDLINE":
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag} cannot go with --resume: a run keeps its settings.")
         _print_training(out, training.resume(out))
@@ -127,15 +124,16 @@ def export(
 
     The file and its report (JSON) come to RUN/export/.
     """
+    loaded = training.load_run(run)
     report = _export(
-        training.load_run(run),
+        loaded,
         quantize,
         threads=threads,
         samples=samples,
         test_images=test_images,
         overwrite=overwrite,
     )
-    _print_reports(folder, [report])
+    _print_reports(loaded.folder.exports, [report])
 
 
 @app.command()
@@ -153,7 +151,8 @@ def demo(
     )
     _print_training(out, training.train(config, out, overwrite=True))
     run = training.load_run(out)
-    _print_reports([_export(run, kind) for kind in tflite_export.KINDS])
+    reports = [_export(run, kind) for kind in tflite_export.KINDS]
+    _print_reports(run.folder.exports, reports)
     print(f"Pictures: {run.folder.curves}\n          {run.folder.confusion_matrix}")
 
 

@@ -24,8 +24,7 @@ NETWORK, DATA, OPTIMISATION = "Network", "Data", "Optimisation"
 
 def _setting(panel: str, description: str, default: Any = ..., **bounds: Any) -> Any:
     """A field with its description and the part of the command line's help that it belongs to."""
-    extra = {"panel": panel}
-    return Field(default, description=description, json_schema_extra=extra, **bounds)
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
 
 
 class TrainConfig(BaseModel):

@@ -18,8 +18,8 @@ def content():
     return convert(build()).content
 
 
-def test_int8_goes_in_and_out_by_scale_and_zero_point():
-    content = convert(build(), "int8", representative=IMAGES).content
+def test_int8_goes_in_and_out_by_scale_and_zero_point(trained):
+    content = convert(trained, "int8", representative=IMAGES).content
     images = 2 * IMAGES  # beyond the range that was measured: some values must be clipped
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
@@ -37,6 +37,22 @@ def test_int8_goes_in_and_out_by_scale_and_zero_point():
     actual = Classifier(content).predict(images)
     assert actual.dtype == np.float32
     np.testing.assert_array_equal(actual, np.array(expected))
+
+
+def test_int8_rounds_to_the_nearest_step_and_clips_to_the_measured_range():
+    """A network that hands its input through shows both ends of the quantization."""
+    model = keras.Sequential([keras.Input((2, 2, 1)), layers.Flatten()])
+    measured = np.linspace(-1, 3, 400, dtype=np.float32).reshape(100, 2, 2, 1)
+    classifier = Classifier(convert(model, "int8", representative=measured).content)
+    step = 4 / 255
+    inside = np.random.default_rng(0).uniform(-0.99, 2.99, (50, 2, 2, 1)).astype(np.float32)
+    np.testing.assert_allclose(
+        classifier.predict(inside), inside.reshape(50, 4), rtol=0, atol=0.501 * step
+    )
+    outside = np.array([-50, -2, 4, 50], np.float32).reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(
+        classifier.predict(outside), [[-1, -1, 3, 3]], rtol=0, atol=0.501 * step
+    )
 
 
 def test_reads_bytes_and_paths_alike(content, tmp_path):

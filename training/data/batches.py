@@ -101,7 +101,7 @@ def _augment(examples: tf.data.Dataset, seed: int, flip: bool, crop: bool) -> tf
         if flip:
             image = tf.image.stateless_random_flip_left_right(image, pair)
         if crop:
-            size, margin = image.shape, image.shape[0] // 8
+            size, margin = image.shape, image.shape[0] // 16
             padded = tf.pad(image, [[margin, margin], [margin, margin], [0, 0]])
             image = tf.image.stateless_random_crop(padded, size, pair + 1)
         return image, label

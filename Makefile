@@ -1,0 +1,38 @@
+# make demo | test | lint work on a fresh clone: each sets up .venv first, from exact versions.
+
+# The first interpreter of a fitting version; `make PYTHON=...` chooses another.
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint setup parity lock
+
+demo: setup
+	$(BIN)/keras-archs demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+# torch and torchvision, for the tests that compare with their networks.
+parity: setup
+	$(INSTALL) -e '.[dev,parity]'
+
+# Writes constraints.txt anew from pyproject.toml.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header \
+		--no-annotate --extra dev --extra parity pyproject.toml --output-file constraints.txt
