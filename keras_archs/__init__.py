@@ -1,6 +1,6 @@
 """Image classification networks for Keras 3: builders, discovery, preprocessing, profiles."""
 
-import keras_archs.quiet  # isort: skip  # before anything imports TensorFlow
+import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
 from keras_archs.families import mobilenet, resnet, vgg
 from keras_archs.families.mobilenet import MobileNet
 from keras_archs.families.resnet import ResNet18, ResNet34, ResNet50, ResNet101, ResNet152

@@ -2,11 +2,13 @@
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -25,15 +27,24 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line; bad input ends in one line on stderr and exit code 2."""
-    try:
-        code = app(standalone_mode=False)
-    except (InputError, typer.TyperException) as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        print(f"Error: {message}", file=sys.stderr)
-        code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
+        try:
+            code = app(prog_name="keras-archs", standalone_mode=False)
+        except InputError as error:
+            code = _refuse(str(error))
+        except typer.TyperException as error:
+            code = _refuse(error.format_message(), error.__cause__)
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
     sys.exit(code)
+
+
+def _refuse(message: str, cause: BaseException | None = None) -> int:
+    if isinstance(cause, ValidationError):  # Typer leaves out what was given.
+        message += f", got {cause.errors()[0]['input']!r}"
+    print(f"Error: {message}", file=sys.stderr)
+    return 2
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,6 +54,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in training.TrainConfig.model_fields.items():
         if name == "model_args":  # --alpha and --model-arg
             continue
+        required = field.is_required()
         literal = get_origin(field.annotation) is Literal
         extra: Any = field.json_schema_extra
         option = typer.Option(help=field.description, rich_help_panel=extra["panel"])
@@ -50,8 +62,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                # Without a default, a field is asked for by TrainConfig unless a run is resumed.
-                default=None if field.is_required() else field.default,
+                # None is as good as not given: TrainConfig then asks for it, or works it out.
+                default=None if required or field.default_factory else field.default,
                 annotation=Annotated[str if literal else field.annotation, option],
             )
         )
@@ -147,7 +159,11 @@ def demo(
     Replaces the run of an earlier demo in the folder.
     """
     config = training.TrainConfig(
-        model="mobilenet", model_args={"alpha": 0.5}, dataset="fashion_mnist_small", epochs=8
+        model="mobilenet",
+        model_args={"alpha": 0.5},
+        dataset="fashion_mnist_small",
+        epochs=12,
+        learning_rate=0.005,
     )
     _print_training(out, training.train(config, out, overwrite=True))
     run = training.load_run(out)

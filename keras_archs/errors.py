@@ -14,5 +14,5 @@ class InputError(ValueError):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`" Did you mean 'a' or 'b'?"` with the names nearest to `given`, or an empty string."""
-    near = difflib.get_close_matches(given.lower(), list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(given.lower(), list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -22,9 +22,9 @@ _NOT_MODEL_ARGS = {
 NETWORK, DATA, OPTIMISATION = "Network", "Data", "Optimisation"
 
 
-def _setting(panel: str, description: str, default: Any = ..., **bounds: Any) -> Any:
+def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
     """A field with its description and the part of the command line's help that it belongs to."""
-    return Field(default, description=description, json_schema_extra={"panel": panel}, **bounds)
+    return Field(*default, description=description, json_schema_extra={"panel": panel}, **rest)
 
 
 class TrainConfig(BaseModel):
@@ -46,13 +46,13 @@ class TrainConfig(BaseModel):
     image_size: int | None = _setting(
         DATA,
         "Height and width in pixels. If not given: from rho, else the size of the dataset's images"
-        " rounded up to a multiple of 32, else the network's default.",
+        " rounded up to a multiple of 32, from 64 to the network's default.",
         None,
         ge=1,
     )
     flip: bool = _setting(DATA, "Mirror half of the training images.", True)
     crop: bool = _setting(
-        DATA, "Move training images at random, by up to an eighth of their side.", True
+        DATA, "Move training images at random, by up to a sixteenth of their side.", True
     )
     skip_corrupt: bool = _setting(DATA, "Leave out images that cannot be decoded.", False)
     epochs: int = _setting(OPTIMISATION, "Passes over the training images.", 5, ge=1)
@@ -60,18 +60,22 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adamw", "sgd"] = _setting(
         OPTIMISATION, "adamw, or sgd with Nesterov momentum 0.9.", "adamw"
     )
-    learning_rate: float | None = _setting(
+    learning_rate: float = _setting(
         OPTIMISATION,
-        "Peak learning rate. If not given: 0.003 (adamw) or 0.1 (sgd) for 256 images in a step, in"
-        " proportion to the batch size.",
-        None,
+        "Peak learning rate. If not given: 0.005 (adamw) or 0.1 (sgd) for 256 images in a step, for"
+        " others with the square root (adamw) or in proportion (sgd).",
+        default_factory=lambda given: _learning_rate(given["optimizer"], given["batch_size"] / 256),
         gt=0,
     )
     warmup_epochs: float = _setting(
         OPTIMISATION, "Linear warm-up in front of the cosine decay.", 0.5, ge=0
     )
     weight_decay: float = _setting(
-        OPTIMISATION, "Decoupled; kept off biases and normalisation.", 0.01, ge=0
+        OPTIMISATION,
+        "Share of the learning rate by which weights shrink in a step; biases and normalisation do"
+        " not. If not given: 0.05 (adamw) or 0.0005 (sgd).",
+        default_factory=lambda given: 0.05 if given["optimizer"] == "adamw" else 0.0005,
+        ge=0,
     )
     label_smoothing: float = _setting(
         OPTIMISATION, "Share of each label that is spread over all classes.", 0.1, ge=0, lt=1
@@ -109,11 +113,9 @@ class TrainConfig(BaseModel):
             )
         return self
 
-    @property
-    def peak_learning_rate(self) -> float:
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return {"adamw": 0.003, "sgd": 0.1}[self.optimizer] * self.batch_size / 256
+
+def _learning_rate(optimizer: str, share: float) -> float:
+    return 0.005 * share**0.5 if optimizer == "adamw" else 0.1 * share
 
 
 def _one_line(error: ValidationError) -> str:

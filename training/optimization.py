@@ -9,13 +9,14 @@ def make_schedule(
     config: TrainConfig, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linear warm-up to the peak, then a cosine to zero at the last step."""
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    peak = config.peak_learning_rate
+    steps = config.epochs * steps_per_epoch
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
+    peak = config.learning_rate
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,
         warmup_target=peak if warmup else None,
         warmup_steps=warmup,
-        decay_steps=config.epochs * steps_per_epoch - warmup,
+        decay_steps=steps - warmup,
     )
 
 

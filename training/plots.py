@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from keras_archs.files import atomic_write
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from keras_archs.files import atomic_write
 
 MOST_ANNOTATED_CLASSES = 30
 

@@ -2,8 +2,8 @@
 
 import os
 import platform
-import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,8 +177,9 @@ def _input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
     elif "rho" in config.model_args:
         size = round(family.size * float(config.model_args["rho"]))
     elif height and width:
-        # Whole multiples of 32, the stride of the networks, and no more than they were made for.
-        size = min(family.size, 32 * -(-max(height, width, family.min_size) // 32))
+        # Multiples of 32, the stride of the networks: with 32 their last stage would see one
+        # position, with more than their own size they would cost more than they were made for.
+        size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
     else:
         size = family.size
     return size, size, 3 if config.model_args.get("weights") == "imagenet" else channels
@@ -209,50 +210,68 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Saves the last and the best model, written beside and renamed: a kill damages neither."""
+    """Saves the last and the best model after each epoch; stands behind the callback of the log.
+
+    Keras' BackupAndRestore writes its file in place: a kill while it does so loses the run.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()
         self.folder = folder
-        self.best = max((row["val_accuracy"] for row in folder.history()), default=-1.0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        beside = self.folder.last.with_name("saving.keras")
-        self.model.save(beside)
-        if logs and logs["val_accuracy"] > self.best:
-            self.best = logs["val_accuracy"]
-            copy = self.folder.best.with_name("copying.keras")
-            shutil.copyfile(beside, copy)
-            copy.replace(self.folder.best)
-        beside.replace(self.folder.last)
+        self.model.save(self.folder.beside)
+        # One file, so that weights, optimizer and number of epochs are never of different ages.
+        with zipfile.ZipFile(self.folder.beside, "a") as archive:
+            archive.writestr(_EPOCHS, str(epoch + 1))
+        self.folder.beside.replace(self.folder.last)
+        self.folder.keep_if_best(epochs=epoch + 1)
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the last checkpoint, if any, into a compiled model; returns its epochs."""
+        self.folder.beside.unlink(missing_ok=True)
+        if not self.folder.last.exists():
+            return 0
+        with zipfile.ZipFile(self.folder.last) as archive:
+            epochs = int(archive.read(_EPOCHS))
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.folder.last)
+        return epochs
+
+
+_EPOCHS = "epochs.txt"
+"""A member of the checkpoint's zip archive; Keras reads its own members and no others."""
 
 
 def _fit_and_evaluate(run: Run, model: keras.Model) -> dict[str, Any]:
     config, folder = run.settings.config, run.folder
-    done = len(folder.history())
-    # A resumed run goes on with orders of images that the epochs before it have not seen.
-    train_batches = run.batches("train", training=True, seed=config.seed + done)
+    steps = len(run.batches("train", training=True))
     model.compile(
-        optimizer=make_optimizer(config, model, steps_per_epoch=len(train_batches)),
+        optimizer=make_optimizer(config, model, steps_per_epoch=steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
     )
-    callbacks = [
-        keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False),
-        _Checkpoints(folder),
-        keras.callbacks.CSVLogger(folder.log, append=True),
-        # Deleted below, when nothing can be lost any more.
-        keras.callbacks.BackupAndRestore(folder.backup, delete_checkpoint=False),
-    ]
+    checkpoints = _Checkpoints(folder)
+    done = checkpoints.restore(model)
+    folder.cut_log(done)
+    if done:
+        folder.keep_if_best(done)
     started = time.perf_counter()
     model.fit(
-        train_batches,
+        # A resumed run goes on with orders of images that the epochs before it have not seen.
+        run.batches("train", training=True, seed=config.seed + done),
         validation_data=run.batches("validation"),
+        initial_epoch=done,
         epochs=config.epochs,
-        callbacks=callbacks,
+        shuffle=False,  # as Keras asks for where the batches come shuffled
+        callbacks=[
+            keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False),
+            keras.callbacks.CSVLogger(folder.log, append=True),
+            checkpoints,
+        ],
     )
     seconds = time.perf_counter() - started
-    images = len(train_batches) * config.batch_size * (config.epochs - done)
+    images = steps * config.batch_size * (config.epochs - done)
     metrics = {
         **evaluate(run),
         "validation_top1": max(row["val_accuracy"] for row in folder.history()),
@@ -263,7 +282,6 @@ def _fit_and_evaluate(run: Run, model: keras.Model) -> dict[str, Any]:
     }
     plot_curves(folder.history(), f"{model.name} on {config.dataset}", folder.curves)
     write_json(folder.metrics, metrics)
-    shutil.rmtree(folder.backup, ignore_errors=True)
     return metrics
 
 

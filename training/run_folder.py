@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_archs.files import atomic_write
-
 from keras_archs.errors import InputError
+from keras_archs.files import atomic_write
 from training.config import TrainConfig
 
 
@@ -41,16 +40,17 @@ class RunFolder:
         return self.path / "last.keras"
 
     @property
+    def beside(self) -> Path:
+        """A model that is being written, until it is whole and gets its name."""
+        return self.path / "saving.keras"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.csv"
 
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
-
-    @property
-    def backup(self) -> Path:
-        return self.path / "backup"
 
     @property
     def metrics(self) -> Path:
@@ -86,10 +86,10 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes the files of an earlier run, and no others."""
-        files = [self.settings, self.best, self.last, self.log, self.metrics]
+        files = [self.settings, self.best, self.last, self.beside, self.log, self.metrics]
         for file in [*files, self.curves, self.confusion_matrix]:
             file.unlink(missing_ok=True)
-        for folder in (self.tensorboard, self.backup, self.exports):
+        for folder in (self.tensorboard, self.exports):
             shutil.rmtree(folder, ignore_errors=True)
 
     def write_settings(self, settings: Settings) -> None:
@@ -119,14 +119,24 @@ class RunFolder:
             raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error
 
     def history(self) -> list[dict[str, float]]:
-        """The log, one entry an epoch; an epoch that was run again after a kill counts once."""
-        if not self.log.exists():
-            return []
+        """The log, one entry an epoch."""
         with self.log.open(newline="") as file:
-            rows = [
+            return [
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
             ]
-        return list({row["epoch"]: row for row in rows}.values())
+
+    def cut_log(self, epochs: int) -> None:
+        """Drops what a kill left in the log behind the last epoch that has a checkpoint."""
+        if self.log.exists():
+            head_and_rows = self.log.read_bytes().splitlines(keepends=True)
+            atomic_write(self.log, b"".join(head_and_rows[: epochs + 1] if epochs else []))
+
+    def keep_if_best(self, epochs: int) -> None:
+        """Copies the last model to the best if the last of so many epochs has validated best."""
+        accuracies = [row["val_accuracy"] for row in self.history()]
+        if accuracies.index(max(accuracies)) == epochs - 1:
+            shutil.copyfile(self.last, self.beside)
+            self.beside.replace(self.best)
 
 
 def write_json(path: Path, content: Any) -> None:

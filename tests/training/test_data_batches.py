@@ -33,6 +33,7 @@ def batch(examples, **changes) -> tf.data.Dataset:
         "training": True,
         "seed": 0,
         "flip": True,
+        "crop": False,
     }
     return make_batches(examples, **(defaults | changes))
 

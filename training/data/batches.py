@@ -21,9 +21,9 @@ def make_batches(
     training: bool,
     seed: int,
     flip: bool,
-    crop: bool = False,
+    crop: bool,
 ) -> tf.data.Dataset:
-    """Resize, shuffle, flip, batch and preprocess images.
+    """Resize, shuffle, flip and crop, batch and preprocess images.
 
     These are plain `tf.data` operations rather than Keras preprocessing layers: those follow the
     global dtype policy, labels included, and hold state that a second run would start from.
@@ -37,12 +37,12 @@ def make_batches(
         preprocess: takes and returns float32 `[b, image_size, image_size, channels]`; it gets
             values from 0 to 255.
         training: shuffle anew in each epoch, and drop a last batch that is not full unless it is
-            the only one. Otherwise images come in their own order, all of them, unflipped.
+            the only one. Otherwise images come in their own order, all of them, unchanged.
         seed: the same seed, beside the same `tf.random.set_seed`, gives the same batches, epoch
             by epoch.
         flip: mirror each image, left to right, with probability 1/2; for training only.
-        crop: pad each image by an eighth of its side with zeros and cut it out again at a random
-            place; for training only.
+        crop: pad each image by a sixteenth of its side with zeros and cut it out again at a
+            random place; for training only.
 
     Returns:
         float32 images `[b, image_size, image_size, channels]` and float32 labels `[b, classes]`,

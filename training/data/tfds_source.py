@@ -75,7 +75,7 @@ def _supervised_features(
             if (
                 isinstance(image, tfds.features.Image)
                 and isinstance(label, tfds.features.ClassLabel)
-                and image.dtype == "uint8"
+                and image.tf_dtype == tf.uint8
                 and image.shape[-1] in (1, 3)
             ):
                 return image, label

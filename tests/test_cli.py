@@ -1,0 +1,227 @@
+"""The command line: what it prints, what it writes, how it refuses."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import keras_archs
+import tflite_export
+from keras_archs import cli
+from tflite_export import Classifier
+
+INSTALLED = Path(sys.executable).with_name("keras-archs")
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Runs one command in this process; returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-archs", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "100")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A short run on the shipped images, by the installed command as a user types it."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    command = "train --model mobilenet --alpha 0.5 --dataset fashion_mnist_small --epochs 3"
+    finished = subprocess.run(
+        [INSTALLED, *command.split(), "--learning-rate", "0.005", "--out", out],
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return out, finished
+
+
+def test_help_of_every_command(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    for command in ("train", "export", "demo", "models"):
+        assert command in out
+        code, text, _ = call(command, "--help")
+        assert code == 0
+        assert "Usage: keras-archs " + command in text
+
+
+def test_models(call):
+    code, out, _ = call("models", "resnet*")
+    assert code == 0
+    assert out.split() == keras_archs.list_models("resnet*")
+
+
+def test_training_prints_what_it_measured_and_nothing_of_tensorflow(run_folder):
+    out, finished = run_folder
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"{metrics['test_top1']:.2%} of 2,000 images" in finished.stdout
+    assert "Epoch 3/3" in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_export_of_every_kind_agrees_with_keras(run_folder, call):
+    out, _ = run_folder
+    top1 = json.loads((out / "metrics.json").read_text())["test_top1"]
+    sizes = {}
+    for kind in tflite_export.KINDS:
+        code, printed, _ = call("export", out, "--quantize", kind)
+        assert code == 0
+        (file,) = (out / "export").glob(f"*_{kind}.tflite")
+        report = json.loads(file.with_suffix(".json").read_text())
+        assert Classifier(file.read_bytes()).image_shape == (64, 64, 1)
+        assert report["images"] == 2000
+        assert report["keras_top1"] == pytest.approx(top1, abs=1e-3)
+        assert report["tflite_top1"] == pytest.approx(report["keras_top1"], abs=0.01)
+        assert report["latency"]["threads"] == 1
+        assert report["latency"]["median_ms"] > 0
+        assert f"{report['tflite_top1']:.2%}" in printed
+        sizes[kind] = report["size_bytes"] = file.stat().st_size
+    assert sizes["none"] > 1.8 * sizes["float16"] > 1.8 * 1.2 * sizes["int8"]
+
+
+def test_export_keeps_an_earlier_file_unless_told(run_folder, call):
+    out, _ = run_folder
+    call("export", out, "--quantize", "float16")
+    (file,) = (out / "export").glob("*_float16.tflite")
+    file.write_bytes(b"mine")
+    code, _, err = call("export", out, "--quantize", "float16")
+    assert code == 2
+    assert "overwrite" in err
+    assert file.read_bytes() == b"mine"
+    assert call("export", out, "--quantize", "float16", "--overwrite")[0] == 0
+    assert len(file.read_bytes()) > 10_000
+
+
+def test_an_existing_run_is_refused(run_folder, call):
+    out, _ = run_folder
+    before = (out / "best.keras").read_bytes()
+    code, _, err = call(
+        "train", "--model", "mobilenet", "--dataset", "fashion_mnist_small", "--out", out
+    )
+    assert code == 2
+    assert "--overwrite" in err
+    assert "--resume" in err
+    assert (out / "best.keras").read_bytes() == before
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of twelve small images."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / name / f"{i}.jpg")
+    return tmp_path / "pictures"
+
+
+TRAIN: dict[str, str | None] = {
+    "--model": "mobilenet",
+    "--dataset": "fashion_mnist_small",
+    "--out": "run",
+}
+BAD_TRAINING: list[tuple[dict[str, str | None], list[str]]] = [
+    ({"--model": "mobilnet"}, ["'mobilnet'", "'mobilenet'"]),
+    ({"--model": None}, ["model", "missing"]),
+    ({"--out": None}, ["--out"]),
+    ({"--dataset": "fashion_mnist_smal"}, ["'fashion_mnist_smal'", "'fashion_mnist_small'"]),
+    ({"--dataset": "image_folder:nowhere"}, ["nowhere"]),
+    ({"--dataset": "tfrecord:nowhere*"}, ["nowhere*"]),
+    ({"--alpha": "0"}, ["alpha", "positive", "0.0"]),
+    ({"--alpha": "-1"}, ["alpha", "positive", "-1.0"]),
+    ({"--alpha": "wide"}, ["--alpha", "'wide'"]),
+    ({"--model": "vgg16", "--alpha": "0.5"}, ["vgg16", "'alpha'"]),
+    ({"--image-size": "16"}, ["input_shape", "32", "16"]),
+    ({"--model-arg": "rho"}, ["--model-arg", "NAME=VALUE", "'rho'"]),
+    ({"--model-arg": "rho=2"}, ["rho", "2"]),
+    ({"--model-arg": "weights=no.h5"}, ["weights", "no.h5"]),
+    ({"--model-arg": "weights=imagenet"}, ["classes", "1000", "10"]),
+    ({"--epochs": "0"}, ["epochs", "1", "0"]),
+    ({"--epochs": "many"}, ["--epochs", "'many'"]),
+    ({"--precision": "half"}, ["precision", "'half'", "'mixed_float16'"]),
+    ({"--optimiser": "sgd"}, ["--optimiser"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    BAD_TRAINING,
+    ids=[" ".join(f"{k} {v}" for k, v in changes.items()) for changes, _ in BAD_TRAINING],
+)
+def test_bad_training_ends_in_one_line_before_anything_is_written(
+    call, tmp_path, monkeypatch, changes, parts
+):
+    monkeypatch.chdir(tmp_path)
+    options = [option for option in (TRAIN | changes).items() if option[1] is not None]
+    code, out, err = call("train", *itertools.chain(*options))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert [part for part in parts if part not in err] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_pictures_with_faults(call, pictures, tmp_path):
+    train = ["train", "--model", "mobilenet", "--alpha", "0.25", "--epochs", "1", "--out"]
+    train += [tmp_path / "run", "--dataset", f"image_folder:{pictures}", "--batch-size", "8"]
+    train += ["--image-size", "32"]
+    (pictures / "cow").mkdir()
+    code, _, err = call(*train)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cow" in err
+    (pictures / "cow").rmdir()
+
+    damaged = pictures / "cat" / "3.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    code, _, err = call(*train)
+    assert code == 2
+    line = err.splitlines()[-1]  # libjpeg, in TensorFlow, may have its say before
+    assert line.startswith("Error: ")
+    assert "3.jpg" in line
+    assert "--skip-corrupt" in line
+    assert not (tmp_path / "run").exists()
+
+    code, _, err = call(*train, "--skip-corrupt")
+    assert code == 0
+    assert "3.jpg" in err
+
+
+BAD_EXPORT = [
+    (["--quantize", "int4"], ["'int4'", "int8"]),
+    (["--threads", "0"], ["threads", "0"]),
+    (["--quantize", "int8", "--samples", "3"], ["representative", "50", "3"]),
+]
+
+
+@pytest.mark.parametrize(("options", "parts"), BAD_EXPORT)
+def test_bad_export(run_folder, call, options, parts):
+    out, _ = run_folder
+    shutil.rmtree(out / "export", ignore_errors=True)
+    code, _, err = call("export", out, *options)
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert [part for part in parts if part not in err] == []
+    assert list((out / "export").glob("*")) == []
+
+
+def test_export_of_no_run(call, tmp_path):
+    code, _, err = call("export", tmp_path / "nothing")
+    assert code == 2
+    assert "nothing" in err
+    assert "holds no run" in err

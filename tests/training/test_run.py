@@ -1,0 +1,319 @@
+"""Training runs from end to end, on small images made here."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import training
+from training.optimization import make_optimizer, make_schedule
+
+CLI = Path(sys.executable).with_name("keras-archs")
+EPOCHS = 14
+COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Noisy images of three colours, 40 each, in one folder a class."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for i in range(40):
+            pixels = np.clip(colour + generator.normal(0, 20, (32, 32, 3)), 0, 255)
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{i}.png")
+    return folder
+
+
+def config(images, **changes):
+    return training.TrainConfig(
+        **{
+            "model": "mobilenet",
+            "model_args": {"alpha": 0.25},
+            "dataset": f"image_folder:{images}",
+            "image_size": 32,
+            "epochs": 2,
+            "batch_size": 16,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "first"
+    metrics = training.train(
+        config(images, epochs=EPOCHS, optimizer="sgd", learning_rate=0.05, seed=1), out
+    )
+    return out, metrics
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    out, metrics = finished
+    written = {path.name for path in out.iterdir()}
+    assert written == {
+        "config.json",
+        "log.csv",
+        "tensorboard",
+        "best.keras",
+        "last.keras",
+        "curves.png",
+        "confusion_matrix.png",
+        "metrics.json",
+    }
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    for name in ("curves.png", "confusion_matrix.png"):
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 300
+    assert list(out.glob("tensorboard/*/events*"))
+
+
+def test_metrics_are_those_of_the_saved_model_on_the_test_images(finished):
+    out, metrics = finished
+    model = keras.saving.load_model(out / "best.keras")
+    x, labels = training.load_run(out).arrays("test", 1000)
+    assert len(x) == metrics["test_images"] == 12  # a tenth of each class's 40
+    scores = model.predict(x, verbose=0)
+    guesses = np.array([int(np.argmax(row)) for row in scores])
+    assert metrics["test_top1"] == np.mean(guesses == labels)
+    assert metrics["test_top1"] > 0.6  # three colours: easily told apart, and 0.33 by chance
+    assert metrics["test_top5"] == 1.0
+    losses = [-np.log(row[label]) for row, label in zip(scores, labels, strict=True)]
+    assert metrics["test_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+    for true, row in enumerate(metrics["confusion_matrix"]):
+        for predicted, count in enumerate(row):
+            assert count == np.sum((labels == true) & (guesses == predicted))
+    assert metrics["parameters"] == model.count_params()
+
+
+def test_best_is_the_epoch_with_the_highest_validation_accuracy(finished):
+    out, metrics = finished
+    with (out / "log.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == [str(epoch) for epoch in range(EPOCHS)]
+    best = max(float(row["val_accuracy"]) for row in log)
+    assert metrics["validation_top1"] == best
+    x, labels = training.load_run(out).arrays("validation", 1000)
+    model = keras.saving.load_model(out / "best.keras")
+    accuracy = np.mean(model.predict(x, verbose=0).argmax(axis=1) == labels)
+    assert accuracy == pytest.approx(best, abs=1e-6)
+
+
+def test_one_seed_gives_one_run(images, tmp_path):
+    for name in ("a", "b"):
+        training.train(config(images, epochs=1, seed=3), tmp_path / name)
+    weights = [
+        keras.saving.load_model(tmp_path / name / "last.keras").get_weights() for name in ("a", "b")
+    ]
+    for one, other in zip(*weights, strict=True):
+        # Threads add up in no fixed order: equal but for rounding.
+        np.testing.assert_allclose(one, other, atol=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(images, tmp_path, precision):
+    training.train(config(images, epochs=1, precision=precision), tmp_path / "run")
+    assert keras.config.dtype_policy().name == "float32", "the global policy is as it was"
+    model = training.load_run(tmp_path / "run").model()
+    assert model.get_layer("conv_pw_1").compute_dtype == precision.removeprefix("mixed_")
+    assert model.get_layer("conv_preds").compute_dtype == "float32"
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_folder_that_holds_a_run_is_safe(finished, images, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    (out / "notes.txt").write_text("mine")
+    before = (out / "best.keras").read_bytes()
+    with pytest.raises(ValueError, match=r"already holds a run.*--resume.*--overwrite"):
+        training.train(config(images), out)
+    # Bad input must not cost the old run either.
+    with pytest.raises(ValueError, match="alpha"):
+        training.train(config(images, model_args={"alpha": -1}), out, overwrite=True)
+    assert (out / "best.keras").read_bytes() == before
+    with pytest.raises(ValueError, match="finished"):
+        training.resume(out)
+    training.train(config(images, epochs=1), out, overwrite=True)
+    assert (out / "best.keras").read_bytes() != before
+    assert len((out / "log.csv").read_text().splitlines()) == 2
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_other_folders_are_never_written_to(images, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="not empty and holds no run"):
+            training.train(config(images), tmp_path, overwrite=overwrite)
+    with pytest.raises(ValueError, match="is a file"):
+        training.train(config(images), tmp_path / "thesis.tex")
+    with pytest.raises(ValueError, match="holds no run"):
+        training.resume(tmp_path)
+    (tmp_path / "config.json").write_text('{"config": {')
+    with pytest.raises(ValueError, match="damaged"):
+        training.load_run(tmp_path)
+
+
+def test_a_killed_run_goes_on_after_its_last_whole_epoch(images, tmp_path):
+    out, epochs = tmp_path / "run", 40
+    arguments = ["--model", "mobilenet", "--alpha", "0.25", "--image-size", "32"]
+    arguments += ["--epochs", str(epochs), "--batch-size", "16"]
+    arguments += ["--dataset", f"image_folder:{images}"]
+    kill_behind_epoch(3, [CLI, "train", "--out", out, *arguments])
+    assert keras.saving.load_model(out / "last.keras").count_params() > 0
+    assert not (out / "metrics.json").exists()
+
+    refused = subprocess.run(
+        [CLI, "train", "--out", out, "--resume", "--epochs", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "--epochs cannot go with --resume" in refused.stderr
+
+    # As if the kill had come between the log and the checkpoint, in the middle of a line.
+    with (out / "log.csv").open("a") as log:
+        log.write("39,0.99")
+    (out / "saving.keras").write_bytes(b"half a file")
+    kill_behind_epoch(20, [CLI, "train", "--out", out, "--resume"])
+
+    subprocess.run([CLI, "train", "--out", out, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    history = training.load_run(out).folder.history()
+    assert [row["epoch"] for row in history] == list(range(epochs))
+    steps = 96 // 16  # 32 of each class's 40 images
+    iterations = int(keras.saving.load_model(out / "last.keras").optimizer.iterations)
+    assert iterations == epochs * steps, "the optimizer went on where it stood, and no epoch twice"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["validation_top1"] == max(row["val_accuracy"] for row in history)
+    assert not (out / "saving.keras").exists()
+
+
+def kill_behind_epoch(epoch, command):
+    """Starts a run and kills it, at whatever it does when its log reaches the epoch."""
+    log, deadline = Path(command[command.index("--out") + 1]) / "log.csv", time.monotonic() + 120
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not (log.exists() and f"\n{epoch}," in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+BAD = [
+    ({"model": "mobilnet"}, "Did you mean 'mobilenet'"),
+    ({"model_args": {"alfa": 0.5}}, "Did you mean 'alpha'"),
+    ({"model_args": {"classes": 5}}, "model_args may not set 'classes'"),
+    ({"epochs": 0}, "epochs should be greater than or equal to 1, got 0"),
+    ({"batch_size": -1}, "batch_size"),
+    ({"learning_rate": 0}, "learning_rate should be greater than 0, got 0"),
+    ({"label_smoothing": 1.0}, "label_smoothing"),
+    ({"optimizer": "adm"}, "optimizer should be 'adamw' or 'sgd', got 'adm'"),
+    ({"precision": "float16"}, "precision"),
+    ({"warmup_epochs": 2}, "warmup_epochs must be less than epochs=2"),
+    ({"epoch": 3}, "no setting 'epoch'. Did you mean 'epochs'"),
+    ({"image_size": 0}, "image_size"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[str(changes) for changes, _ in BAD])
+def test_bad_settings_are_named(images, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        config(images, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_defaults_go_with_the_optimizer():
+    def values(**changes):
+        made = training.TrainConfig(model="mobilenet", dataset="any", **changes)
+        return made.learning_rate, made.weight_decay
+
+    assert values(batch_size=64) == (0.0025, 0.05)
+    assert values(batch_size=64, optimizer="sgd") == (0.025, 0.0005)
+    assert values(learning_rate=1.0, weight_decay=0.0) == (1.0, 0.0)
+
+
+def test_missing_setting():
+    with pytest.raises(ValueError, match="setting 'dataset' is missing"):
+        training.TrainConfig(model="mobilenet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 16}, "input_shape.*32.*16"),
+        ({"model_args": {"rho": 0.5}}, "rho"),
+        ({"model_args": {"rho": 4 / 7}, "image_size": 64}, "rho.*128x128"),
+        ({"model_args": {"weights": "/no/file.h5"}}, "weights='/no/file.h5'"),
+        ({"model_args": {"weights": "imagenet"}}, "classes=1000, got 3"),
+        ({"dataset": "image_folder:/no/such/folder"}, "/no/such/folder"),
+        ({"dataset": "no_such_dataset"}, "no_such_dataset"),
+    ],
+)
+def test_bad_combinations_leave_no_folder(images, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(config(images, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    epochs=st.integers(1, 20),
+    steps=st.integers(1, 50),
+    warmup=st.floats(0, 0.99),
+    peak=st.floats(1e-5, 1),
+)
+def test_schedule_warms_up_and_falls_as_a_cosine(epochs, steps, warmup, peak):
+    settings_ = training.TrainConfig(
+        model="mobilenet",
+        dataset="any",
+        epochs=epochs,
+        warmup_epochs=warmup * epochs,
+        learning_rate=peak,
+    )
+    schedule = make_schedule(settings_, steps)
+    total = epochs * steps
+    rising = min(round(warmup * epochs * steps), total - 1)
+    for step in {0, rising // 2, rising, (rising + total) // 2, total}:
+        if step < rising:
+            expected = peak * step / rising
+        else:
+            expected = peak * (1 + np.cos(np.pi * (step - rising) / (total - rising))) / 2
+        assert float(schedule(step)) == pytest.approx(expected, rel=1e-3, abs=1e-6 * peak)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_weight_decay_spares_biases_and_norms(optimizer):
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization(), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((5, 5, 1)), *layers, keras.layers.Dense(2)])
+    for weight in model.trainable_weights:
+        weight.assign(np.ones(weight.shape))
+    settings_ = training.TrainConfig(
+        model="mobilenet",
+        dataset="any",
+        optimizer=optimizer,
+        learning_rate=0.1,
+        warmup_epochs=0,
+        weight_decay=0.5,
+    )
+    apply = make_optimizer(settings_, model, steps_per_epoch=10).apply
+    apply(
+        [np.zeros(weight.shape, "float32") for weight in model.trainable_weights],
+        model.trainable_weights,
+    )
+    for weight in model.trainable_weights:
+        expected = 0.95 if weight.path.endswith("kernel") else 1.0
+        np.testing.assert_allclose(weight, np.full(weight.shape, expected), rtol=1e-6)
