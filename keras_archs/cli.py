@@ -162,7 +162,7 @@ def demo(
         model="mobilenet",
         model_args={"alpha": 0.5},
         dataset="fashion_mnist_small",
-        epochs=12,
+        epochs=15,
         learning_rate=0.005,
     )
     _print_training(out, training.train(config, out, overwrite=True))
@@ -227,11 +227,12 @@ def _print_training(out: Path, metrics: dict[str, Any]) -> None:
 
 
 def _print_reports(folder: Path, reports: Sequence[tflite_export.Report]) -> None:
-    """One column a file."""
-    table = Table(title=f"TFLite files in {folder}", show_header=False)
-    for cells in zip(*(report.rows() for report in reports), strict=True):
-        (label, _), *_ = cells
-        values = [value for _, value in cells]
-        # What all files share is said once.
-        table.add_row(label, *(values[:1] if len(set(values)) == 1 else values))
+    table = Table(
+        *reports[0].row(),
+        title=f"TFLite files in {folder}",
+        caption=reports[0].conditions(),
+        caption_justify="left",
+    )
+    for report in reports:
+        table.add_row(*report.row().values())
     Console().print(table)

@@ -58,22 +58,29 @@ class Report:
         atomic_write(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
         return path
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Labels and values in words, for a table."""
+    def row(self) -> dict[str, str]:
+        """The figures of this file in words, by column of a table."""
         time = self.latency
-        return [
-            ("quantize", self.quantize),
-            ("size", f"{self.size_bytes / 1e6:.2f} MB"),
-            ("top-1, Keras", f"{self.keras_top1:.2%} of {self.images:,} images"),
-            ("top-1, TFLite", f"{self.tflite_top1:.2%}"),
-            ("same top-1", f"{self.agreement:.2%}"),
-            ("largest difference", f"{self.max_abs_difference:.2g}"),
-            ("latency, median", f"{time.median_ms:.2f} ms"),
-            ("latency, p10 to p90", f"{time.p10_ms:.2f} to {time.p90_ms:.2f} ms"),
-            ("measured", f"{time.repeats} runs after {time.warmup}, threads: {time.threads}"),
-            ("on", f"{self.processor}, {self.cores} cores"),
-            ("with", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
-        ]
+        return {
+            "quantize": self.quantize,
+            "size": f"{self.size_bytes / 1e6:.2f} MB",
+            "top-1": f"{self.tflite_top1:.2%}",
+            "agreement": f"{self.agreement:.2%}",
+            "max difference": f"{self.max_abs_difference:.2g}",
+            "latency": f"{time.median_ms:.2f} ms",
+            "p90": f"{time.p90_ms:.2f} ms",
+        }
+
+    def conditions(self) -> str:
+        """What the figures were measured on, and how."""
+        time = self.latency
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return (
+            f"Keras: top-1 {self.keras_top1:.2%} on the same {self.images:,} images. agreement:"
+            f" same top-1 class as Keras. latency: median, and 90th percentile, of {time.repeats}"
+            f" single images after {time.warmup}, threads: {time.threads}; {self.processor},"
+            f" {self.cores} cores; {versions}."
+        )
 
 
 def compare(

@@ -66,12 +66,13 @@ def test_json_holds_the_report(trained, int8, tmp_path):
         report.save_json(tmp_path / "missing" / "report.json")
 
 
-def test_rows_show_the_figures(trained, int8):
-    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50])
-    rows = dict(report.rows())
-    assert rows["top-1, TFLite"] == f"{100 * report.tflite_top1:.2f}%"
-    assert rows["size"].startswith(f"{len(int8.content) / 1e6:.2f}")
-    assert report.processor in rows["on"]
+def test_table_shows_the_figures(trained, int8):
+    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50], threads=2)
+    row = report.row()
+    assert row["top-1"] == f"{100 * report.tflite_top1:.2f}%"
+    assert row["size"].startswith(f"{len(int8.content) / 1e6:.2f}")
+    for part in ("50 images", "threads: 2", report.processor, keras.__version__):
+        assert part in report.conditions()
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,23 @@ def test_no_flip_when_told_so():
     assert not any(mirrored(images))
 
 
+def test_crop_moves_each_image_by_up_to_a_sixteenth():
+    image = np.arange(1, 32 * 32 + 1).reshape(32, 32, 1) % 251 + 1
+    images = np.repeat(image[None].astype(np.uint8), 60, axis=0)
+    examples = tf.data.Dataset.from_tensor_slices((images, np.zeros(60, np.int64)))
+    dataset = batch(examples, image_size=32, channels=1, batch_size=20, flip=False, crop=True)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    windows = {
+        padded[top : top + 32, left : left + 32].astype(np.float32).tobytes(): (top, left)
+        for top in range(5)
+        for left in range(5)
+    }
+    epochs = [[windows[found.tobytes()] for found in read(dataset)[0]] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    # 60 of 25 equally likely moves: fewer than 15 different ones are out of the question.
+    assert len(set(epochs[0])) >= 15
+
+
 def test_images_beyond_the_memory_limit(monkeypatch):
     """They come from the source anew in each epoch, through a shuffle buffer of a few images."""
     reads = []

@@ -1,0 +1,55 @@
+"""What `pip install` gives: the same as the checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+USE = """
+import keras_archs, tflite_export, training, sys
+assert all(m.__file__.startswith(sys.argv[1]) for m in (keras_archs, tflite_export, training))
+model = keras_archs.MobileNet(alpha=0.25, input_shape=(32, 32, 1), classes=10)
+data = training.open_dataset("fashion_mnist_small", data_dir=sys.argv[2])
+print(keras_archs.__version__, model.count_params(), len(data.train), len(data.test))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def test_wheel_installed_elsewhere_builds_networks_and_has_the_images(wheel, tmp_path):
+    place = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", place, wheel], check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", USE, place, tmp_path / "data"],
+        env={"PYTHONPATH": str(place), "PATH": "", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # 218,544 weights below the classifier (MobileNet's table 1 at a quarter of the width, one
+    # input channel) and 257 for each class; a tenth of the training images is for validation.
+    parameters = 218_544 - 2 * 8 * 9 + 257 * 10
+    assert found.stdout.splitlines()[-1] == f"0.1.0 {parameters} 9000 2000"
+    assert (place / "bin" / "keras-archs").exists()
+
+
+def test_wheel_holds_the_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"keras_archs", "training", "tflite_export", "keras_archs-0.1.0.dist-info"}
+    assert "training/data/fashion_mnist_small/LICENSE" in names
+    assert not [name for name in names if "__pycache__" in name]
