@@ -1,5 +1,6 @@
 """What a network expects of its pixels, and what its output says."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,12 @@ class Preprocessing:
 
     Attributes:
         mean: one value for all channels, or one for each channel in the order of the output.
-        scale: divisor, the same for all channels.
+        scale: divisor, one for all channels or one for each.
         bgr: whether the channels are reversed.
     """
 
     mean: tuple[float, ...]
-    scale: float
+    scale: float | tuple[float, ...]
     bgr: bool = False
 
     def __call__(self, x: Any) -> Any:
@@ -38,21 +39,65 @@ class Preprocessing:
             ValueError: the number of channels is neither 1 nor that of the means.
         """
         channels = x.shape[-1]
-        mean = np.asarray(self.mean)
+        mean, scale = np.atleast_1d(self.mean), np.atleast_1d(self.scale)
         if channels == 1:
-            mean = mean.mean(keepdims=True)
-        elif mean.size not in {1, channels}:
+            mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
+        elif max(mean.size, scale.size) not in {1, channels}:
             raise InputError(f"x has {channels} channels (shape {x.shape}); allowed are 1 and 3.")
         floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         dtype = x.dtype if floating else keras.config.floatx()
         x = x.astype(dtype) if isinstance(x, np.ndarray) else keras.ops.cast(x, dtype)
         if self.bgr:
             x = x[..., ::-1]
-        return (x - mean.astype(x.dtype if isinstance(x, np.ndarray) else "float32")) / self.scale
+        if isinstance(x, np.ndarray):
+            return (x - mean.astype(x.dtype)) / scale.astype(x.dtype)
+        return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
+
+    def layer(self) -> "PreprocessInput":
+        """The same as the first layer of a network."""
+        return PreprocessInput(self.mean, self.scale, self.bgr)
+
+
+@keras.saving.register_keras_serializable(package="keras_archs")
+class PreprocessInput(keras.layers.Layer):
+    """A `Preprocessing` inside a model: pixels of 0..255, any number type, to the network's range.
+
+    Args:
+        mean, scale, bgr: see `Preprocessing`.
+
+    Raises:
+        ValueError: the input has neither 1 nor 3 channels where the means differ by channel.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        scale: float | Sequence[float],
+        bgr: bool = False,
+        *,
+        name: str = "preprocess_input",
+        **kwargs: Any,
+    ) -> None:
+        # Pixels are exact in half precision up to 2048 (256 in bfloat16); differences of them are
+        # not, and the cost is nothing beside a convolution: so float32, cast at the end.
+        super().__init__(name=name, autocast=False, **kwargs)
+        scale = float(scale) if isinstance(scale, int | float) else tuple(scale)
+        self.preprocessing = Preprocessing(tuple(mean), scale, bgr)
+
+    def call(self, inputs: Any) -> Any:
+        x = self.preprocessing(keras.ops.cast(inputs, "float32"))
+        return keras.ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **dataclasses.asdict(self.preprocessing)}
 
 
 # The names are those of keras.applications.imagenet_utils.preprocess_input's modes.
 TF = Preprocessing(mean=(127.5,), scale=127.5)
+TORCH = Preprocessing(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
 CAFFE = Preprocessing(mean=(103.939, 116.779, 123.68), scale=1.0, bgr=True)
 
 

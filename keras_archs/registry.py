@@ -5,10 +5,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
 import keras
 
+from keras_archs.arguments import DEFAULTS, Shared
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 
@@ -38,7 +39,9 @@ Args:
     classes: number of classes of the top.
     classifier_activation: activation of the top; `None` gives logits. The top computes in float32
         under every precision policy.
-    name: name of the model, and of nothing else.{own}
+    name: name of the model, and of nothing else.
+    include_preprocessing: whether the model begins with its family's `preprocess_input`, so that
+        it takes pixels of 0..255.{own}
 
 Returns:
     A functional `keras.Model`.
@@ -70,31 +73,51 @@ class Family:
     min_size: int = 32
     size: int = 224
 
-    def register(self, builder: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
-        """Makes `builder` known by its lower-case name and completes its docstring."""
+    def register(self, builder: Callable[..., keras.Model]) -> Builder:
+        """Makes a builder public: known by its lower-case name, with full signature and docstring.
+
+        `builder` spells out its own arguments and takes those that all share as `**shared`. Its
+        own keyword-only arguments come last.
+        """
+
+        @functools.wraps(builder)
+        def build(*args: Any, **kwargs: Any) -> keras.Model:
+            return builder(**signature.bind(*args, **kwargs).arguments)
+
+        signature = _signature(builder)
+        build.__signature__ = signature  # type: ignore[attr-defined]
         own = "".join(f"\n    {line}" for line in self.arguments.strip().splitlines())
         shared = _SHARED_ARGUMENTS.format(
             min_size=self.min_size, size=self.size, own=own, paper=self.paper
         )
-        builder.__doc__ = inspect.cleandoc(builder.__doc__ or "") + shared
-        _MODELS[builder.__name__.lower()] = Entry(self, builder)
-        return builder
+        build.__doc__ = inspect.cleandoc(builder.__doc__ or "") + shared
+        _MODELS[build.__name__.lower()] = Entry(self, build)
+        return build
 
-    def variant(
-        self, builder: Callable[Concatenate[Row, P], keras.Model], row: Row
-    ) -> Callable[P, keras.Model]:
+    def variant(self, builder: Callable[Concatenate[Row, P], keras.Model], row: Row) -> Builder:
         """The public function of one row of the family's table: `builder` with `row` filled in."""
-
-        def build(*args: P.args, **kwargs: P.kwargs) -> keras.Model:
-            return builder(row, *args, **kwargs)
-
-        functools.update_wrapper(build, builder)
-        signature = inspect.signature(builder)
-        parameters = list(signature.parameters.values())[1:]
-        build.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        # mypy: a partial has no __name__ of its own, but takes one.
+        build: Any = functools.partial(builder, row)
         build.__name__ = build.__qualname__ = row.name
+        build.__module__ = builder.__module__
         build.__doc__ = f"{row.name}. {inspect.cleandoc(builder.__doc__ or '')}"
         return self.register(build)
+
+
+def _signature(builder: Callable[..., keras.Model]) -> inspect.Signature:
+    own = [p for p in inspect.signature(builder).parameters.values() if p.kind != p.VAR_KEYWORD]
+    positional = [p for p in own if p.kind != p.KEYWORD_ONLY]
+    keywords = [p for p in own if p.kind == p.KEYWORD_ONLY]
+    types = get_type_hints(Shared)
+    shared = {
+        name: inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=types[name]
+        )
+        for name, default in DEFAULTS.items()
+    }
+    # keras.applications' MobileNets begin with the input shape and their own knobs.
+    first = [shared.pop("input_shape"), *positional] if positional else []
+    return inspect.Signature([*first, *shared.values(), *keywords], return_annotation=keras.Model)
 
 
 @dataclass(frozen=True)

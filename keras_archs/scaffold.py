@@ -5,17 +5,16 @@ from `scaffold.inputs`, and gets the model from `scaffold.finish`.
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import layers
 
+from keras_archs.arguments import DEFAULTS, Shape, Shared, check_activation, check_positive_int
 from keras_archs.errors import InputError
+from keras_archs.preprocessing import Preprocessing
 from keras_archs.registry import Family
 from keras_archs.weights import ImageNet, check_weights, load_weights
-
-Shape = tuple[int | None, int | None, int]
 
 
 def head_dtype() -> str | None:
@@ -24,33 +23,23 @@ def head_dtype() -> str | None:
     return "float32" if half else None
 
 
-def check_positive_int(name: str, value: Any) -> int:
-    """Returns `value`, or raises a ValueError that names it unless it is an integer above 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a positive integer, got {value!r}.")
-    return value
-
-
-def check_rate(name: str, value: float) -> float:
-    """Returns `value`, or raises a ValueError that names it unless it lies in [0, 1)."""
-    if not 0 <= value < 1:
-        raise InputError(f"{name} must be at least 0 and below 1, got {value!r}.")
-    return value
-
-
 class Scaffold:
     """The arguments of a builder that all families share, checked.
 
     Args:
-        family: gives the default and the smallest size.
-        size: default height and width in place of the family's.
-        static: whether the top flattens the last map, so that its size must be known.
+        family: gives the preprocessing, the default and the smallest size.
+        shared: the arguments as given; those left out have their value in `DEFAULTS`.
+        name: name of the model unless one is given.
+        size: height and width of an input whose shape is not given, the top or not.
+        top_size: the same with the top only, in place of the family's.
+        static: whether the height and width must be known: `"top"` with the top only (it flattens
+            the last map), `"always"` (weights depend on the size) or None.
         published: the ImageNet weights of the network, if there are any.
-        others: see any builder.
+        preprocessing: that of the published weights, in place of the family's.
 
     Attributes:
         inputs: the tensor to build on, `(batch, height, width, channels)`.
-        classes, classifier_activation: the checked arguments, for a top of the family's own.
+        include_top, classes, classifier_activation: the checked arguments.
 
     Raises:
         ValueError: an argument is out of range or contradicts another.
@@ -59,82 +48,70 @@ class Scaffold:
     def __init__(
         self,
         family: Family,
+        shared: Shared,
         *,
-        input_shape: Shape | None,
-        input_tensor: Any,
-        include_top: bool,
-        weights: str | Path | None,
-        pooling: str | None,
-        classes: int,
-        classifier_activation: Any,
+        name: str,
         size: int | None = None,
-        static: bool = False,
+        top_size: int | None = None,
+        static: Literal["top", "always"] | None = None,
         published: ImageNet | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if keras.config.image_data_format() != "channels_last":
             raise InputError(
                 "keras_archs builds channels_last networks, but keras.config.image_data_format()"
                 " is 'channels_first'; call keras.config.set_image_data_format('channels_last')."
             )
-        if pooling not in {None, "avg", "max"}:
-            raise InputError(f"pooling must be None, 'avg' or 'max', got {pooling!r}.")
-        self.classes = check_positive_int("classes", classes)
-        try:
-            keras.activations.get(classifier_activation)
-        except ValueError as error:
-            raise InputError(
-                f"classifier_activation={classifier_activation!r} is no activation of Keras."
-            ) from error
-        self.classifier_activation = classifier_activation
-        self.include_top, self.pooling = include_top, pooling
-        self.weights, self.published = weights, published
+        given: Shared = {**DEFAULTS, **shared}
+        self.include_top, self.pooling = given["include_top"], given["pooling"]
+        self.weights, self.published = given["weights"], published
+        self.name = given["name"] or name
+        if self.pooling not in {None, "avg", "max"}:
+            raise InputError(f"pooling must be None, 'avg' or 'max', got {self.pooling!r}.")
+        self.classes = check_positive_int("classes", given["classes"])
+        self.classifier_activation = check_activation(given["classifier_activation"])
 
+        input_tensor, input_shape = given["input_tensor"], given["input_shape"]
         if input_tensor is not None:
             input_shape = _shape_of(input_tensor, input_shape)
         elif input_shape is None:
-            side = size or family.size if include_top or size else None
+            needed = self.include_top or static == "always"
+            side = size or ((top_size or family.size) if needed else None)
             input_shape = (side, side, 3)
-        height, width, channels = _check_shape(input_shape, family.min_size)
-        if include_top and static:
-            if height is None or width is None:
-                raise InputError(
-                    f"input_shape={input_shape} must have a fixed height and width: the top of"
-                    f" {family.name} flattens the last map. Allowed without the top."
-                )
-            if weights == "imagenet" and (height, width) != (family.size, family.size):
-                raise InputError(
-                    f"input_shape={input_shape} does not fit weights='imagenet' with the top of"
-                    f" {family.name}, which needs ({family.size}, {family.size}, 3)."
-                )
+        channels = _check_shape(input_shape, family.min_size)[-1]
+        if static == "always" or (static == "top" and self.include_top):
+            _check_static(family, input_shape, self.weights, self.include_top, static)
         check_weights(
-            weights,
+            self.weights,
             published,
             channels=channels,
-            include_top=include_top,
-            classes=classes,
-            classifier_activation=classifier_activation,
+            include_top=self.include_top,
+            classes=self.classes,
+            classifier_activation=self.classifier_activation,
         )
         if input_tensor is None:
-            self.inputs = keras.Input(input_shape, name="input")
+            self._source = keras.Input(input_shape, name="input")
         elif keras.backend.is_keras_tensor(input_tensor):
-            self.inputs = input_tensor
+            self._source = input_tensor
         else:
-            self.inputs = keras.Input(tensor=input_tensor, name="input")
+            self._source = keras.Input(tensor=input_tensor, name="input")
+        self.inputs = self._source
+        if given["include_preprocessing"]:
+            self.inputs = (preprocessing or family.preprocessing).layer()(self._source)
 
-    def finish(self, x: Any, name: str, top: Callable[[Any], Any] | None = None) -> keras.Model:
+    def finish(self, x: Any, top: Callable[[Any], Any] | None = None) -> keras.Model:
         """The model from the input to `x` and its head, with its weights loaded.
 
         Args:
             x: the last feature map.
-            name: name of the model.
             top: builds the classifier; global average pooling and `classify` unless given.
         """
         if self.include_top:
-            x = top(x) if top else self.classify(_pool("avg", x))
+            x = top(x) if top else self.classify(pool("avg", x))
         elif self.pooling:
-            x = _pool(self.pooling, x)
-        sources = keras.utils.get_source_inputs(self.inputs)
-        model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+            x = pool(self.pooling, x)
+        sources = keras.utils.get_source_inputs(self._source)
+        model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=self.name)
         load_weights(model, self.weights, self.published, self.include_top)
         return model
 
@@ -148,10 +125,29 @@ class Scaffold:
         )(x)
 
 
-def _pool(kind: str, x: Any) -> Any:
+def pool(kind: str, x: Any) -> Any:
+    """Global pooling by the name that the argument `pooling` gives it."""
     if kind == "avg":
         return layers.GlobalAveragePooling2D(name="avg_pool")(x)
     return layers.GlobalMaxPooling2D(name="max_pool")(x)
+
+
+def _check_static(
+    family: Family, shape: Shape, weights: Any, include_top: bool, static: str
+) -> None:
+    height, width, _ = shape
+    if height is None or width is None:
+        why = (
+            f"the top of {family.name} flattens the last map. Allowed without the top."
+            if static == "top"
+            else "its attention has weights for each position."
+        )
+        raise InputError(f"input_shape={shape} must have a fixed height and width: {why}")
+    if include_top and weights == "imagenet" and (height, width) != (family.size, family.size):
+        raise InputError(
+            f"input_shape={shape} does not fit weights='imagenet' with the top of"
+            f" {family.name}, which needs ({family.size}, {family.size}, 3)."
+        )
 
 
 def _shape_of(input_tensor: Any, input_shape: Shape | None) -> Shape:

@@ -9,16 +9,16 @@ As in the published weights the activation is ReLU6, where the paper says ReLU.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import layers
 
+from keras_archs.arguments import Shared, check_positive_int, check_rate
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold, Shape, check_positive_int, check_rate, head_dtype
+from keras_archs.scaffold import Scaffold, head_dtype
 from keras_archs.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
@@ -53,19 +53,12 @@ PUBLISHED_ALPHAS = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
 
 @FAMILY.register
 def MobileNet(
-    input_shape: Shape | None = None,
     alpha: float = 1.0,
     depth_multiplier: int = 1,
     dropout: float = 1e-3,
-    include_top: bool = True,
-    weights: str | Path | None = None,
-    input_tensor: Any = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: Any = "softmax",
-    name: str | None = None,
     *,
     rho: float | None = None,
+    **shared: Unpack[Shared],
 ) -> keras.Model:
     """MobileNet. Thirteen depthwise separable convolutions behind a strided stem."""
     if not alpha * STEM >= 1:
@@ -75,17 +68,14 @@ def MobileNet(
         )
     check_positive_int("depth_multiplier", depth_multiplier)
     check_rate("dropout", dropout)
-    size = None if rho is None else _size_of(rho, input_shape, input_tensor)
-    given = input_shape if input_tensor is None else tuple(input_tensor.shape)[1:]
+    tensor = shared.get("input_tensor")
+    given = shared.get("input_shape") if tensor is None else tuple(tensor.shape)[1:]
+    size = None if rho is None else _size_of(rho, given)
+    side = FAMILY.size if given is None else given[0] or FAMILY.size
     scaffold = Scaffold(
         FAMILY,
-        input_shape=input_shape,
-        input_tensor=input_tensor,
-        include_top=include_top,
-        weights=weights,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
+        shared,
+        name=f"mobilenet_{alpha:.2f}_{size or side}",
         size=size,
         published=_imagenet(alpha, depth_multiplier, size, given),
     )
@@ -95,11 +85,7 @@ def MobileNet(
     x = _bn_relu6(x, name="conv1")
     for i, (filters, stride) in enumerate(BLOCKS, 1):
         x = _separable(x, int(alpha * filters), stride, depth_multiplier, i)
-
-    side = scaffold.inputs.shape[1] or FAMILY.size
-    return scaffold.finish(
-        x, name or f"mobilenet_{alpha:.2f}_{side}", lambda x: _top(x, scaffold, dropout)
-    )
+    return scaffold.finish(x, lambda x: _top(x, scaffold, dropout))
 
 
 def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: int) -> Any:
@@ -136,7 +122,7 @@ def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:
     )(x)
 
 
-def _size_of(rho: float, input_shape: Sequence[int | None] | None, input_tensor: Any) -> int:
+def _size_of(rho: float, shape: Sequence[int | None] | None) -> int:
     size = 32 * round(FAMILY.size * rho / 32)
     # A rho such as 0.857, rounded from 6/7, means the size next to it.
     if not 0 < rho <= 1 or size < FAMILY.min_size or abs(FAMILY.size * rho - size) > 0.5:
@@ -144,7 +130,6 @@ def _size_of(rho: float, input_shape: Sequence[int | None] | None, input_tensor:
             f"rho must lie in (0, 1] and make 224 * rho a multiple of 32 (1, 6/7, 5/7 and 4/7 give"
             f" {', '.join(map(str, PUBLISHED_SIZES))}), got {rho!r}."
         )
-    shape = input_shape if input_tensor is None else tuple(input_tensor.shape)[1:]
     if shape is not None and tuple(shape[:2]) != (size, size):
         raise InputError(
             f"rho={rho!r} asks for {size}x{size} pixels and contradicts the input shape"

@@ -10,15 +10,15 @@ networks, which keras.applications lacks, have none, as in torchvision.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import layers
 
+from keras_archs.arguments import Shared
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold, Shape
+from keras_archs.scaffold import Scaffold
 from keras_archs.weights import ImageNet
 
 FAMILY = Family(
@@ -31,29 +31,9 @@ preprocess_input = FAMILY.preprocessing
 WIDTHS = (64, 128, 256, 512)
 
 
-def _resnet(
-    variant: "Variant",
-    include_top: bool = True,
-    weights: str | Path | None = None,
-    input_tensor: Any = None,
-    input_shape: Shape | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: Any = "softmax",
-    name: str | None = None,
-) -> keras.Model:
+def _resnet(variant: "Variant", **shared: Unpack[Shared]) -> keras.Model:
     """A 7x7 stem and four stages of residual blocks."""
-    scaffold = Scaffold(
-        FAMILY,
-        input_shape=input_shape,
-        input_tensor=input_tensor,
-        include_top=include_top,
-        weights=weights,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        published=variant.imagenet,
-    )
+    scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), published=variant.imagenet)
     x = _conv_bn(scaffold.inputs, 64, 7, 2, variant.bias, name="conv1")
     x = layers.ReLU(name="conv1_relu")(x)
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
@@ -62,7 +42,7 @@ def _resnet(
         for block in range(1, depth + 1):
             stride = 2 if stage > 2 and block == 1 else 1
             x = variant.block(x, width, stride, variant.bias, f"conv{stage}_block{block}")
-    return scaffold.finish(x, name or variant.name.lower())
+    return scaffold.finish(x)
 
 
 def _basic(x: Any, width: int, stride: int, bias: bool, name: str) -> Any:

@@ -9,15 +9,15 @@ after each convolution, which keeps its bias.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import layers
 
+from keras_archs.arguments import Shared, check_rate
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold, Shape, check_rate
+from keras_archs.scaffold import Scaffold
 from keras_archs.weights import ImageNet
 
 FAMILY = Family(
@@ -53,30 +53,18 @@ class Variant:
 
 def _vgg(
     variant: Variant,
-    include_top: bool = True,
-    weights: str | Path | None = None,
-    input_tensor: Any = None,
-    input_shape: Shape | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: Any = "softmax",
-    name: str | None = None,
     *,
     batch_norm: bool = False,
     dropout: float = 0.5,
+    **shared: Unpack[Shared],
 ) -> keras.Model:
     """Five stacks of 3x3 convolutions and three dense layers."""
     check_rate("dropout", dropout)
     scaffold = Scaffold(
         FAMILY,
-        input_shape=input_shape,
-        input_tensor=input_tensor,
-        include_top=include_top,
-        weights=weights,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        static=True,
+        shared,
+        name=variant.name.lower() + ("_bn" if batch_norm else ""),
+        static="top",
         published=None if batch_norm else variant.imagenet,
     )
     x = scaffold.inputs
@@ -84,9 +72,7 @@ def _vgg(
         for conv in range(1, depth + 1):
             x = _conv(x, width, batch_norm, name=f"block{stack}_conv{conv}")
         x = layers.MaxPooling2D(2, name=f"block{stack}_pool")(x)
-
-    default_name = variant.name.lower() + ("_bn" if batch_norm else "")
-    return scaffold.finish(x, name or default_name, lambda x: scaffold.classify(_dense(x, dropout)))
+    return scaffold.finish(x, lambda x: scaffold.classify(_dense(x, dropout)))
 
 
 def _conv(x: Any, width: int, batch_norm: bool, name: str) -> Any:

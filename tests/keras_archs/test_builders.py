@@ -1,5 +1,6 @@
 """What every builder promises: sizes, channels, heads, precision, saving, and clear errors."""
 
+import inspect
 import subprocess
 import sys
 
@@ -223,3 +224,53 @@ def test_channels_first_is_refused():
             keras_archs.ResNet18()
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_preprocessing_inside_the_model_is_that_outside(case, tmp_path):
+    plain = build(case, input_shape=(64, 64, 3), classes=5)
+    whole = build(case, input_shape=(64, 64, 3), classes=5, include_preprocessing=True)
+    whole.set_weights(plain.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype="uint8")
+    family = case.removesuffix("_bn")
+    expected = plain(keras_archs.preprocess_input(pixels, family))
+    np.testing.assert_allclose(whole(pixels), expected, atol=1e-5)
+    whole.save(tmp_path / "whole.keras")
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "whole.keras")(pixels), whole(pixels)
+    )
+
+
+# numpy, from the papers' words: pixels minus the mean image, or scaled to -1..1.
+IMAGENET_BGR = np.array([103.939, 116.779, 123.68])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mobilenet", lambda x: x / 127.5 - 1),
+        ("vgg16", lambda x: x[..., ::-1] - IMAGENET_BGR),
+        ("resnet50", lambda x: x[..., ::-1] - IMAGENET_BGR),
+    ],
+)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_preprocessing_layer(name, expected, policy):
+    keras.config.set_dtype_policy(policy)
+    layer = keras_archs.registry.find_family(name).preprocessing.layer()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
+    got = layer(pixels)
+    assert keras.backend.standardize_dtype(got.dtype) == layer.compute_dtype
+    tolerance = {"float32": 1e-5, "mixed_float16": 1e-3, "mixed_bfloat16": 8e-3}[policy]
+    np.testing.assert_allclose(
+        keras.ops.cast(got, "float32"),
+        expected(pixels.astype("float64")),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+
+def test_arguments_by_position_are_those_of_keras_applications():
+    for name in ("MobileNet", "ResNet50", "VGG16"):
+        ours = list(inspect.signature(getattr(keras_archs, name)).parameters)
+        theirs = list(inspect.signature(getattr(keras.applications, name)).parameters)
+        assert ours[: len(theirs)] == theirs
