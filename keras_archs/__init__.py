@@ -1,9 +1,43 @@
 """Image classification networks for Keras 3: builders, discovery, preprocessing, profiles."""
 
 import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
-from keras_archs.families import mobilenet, resnet, vgg
+from keras_archs.families import (
+    efficientnet,
+    mobilenet,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    resnet_v2,
+    vgg,
+)
+from keras_archs.families.efficientnet import (
+    EfficientNet,
+    EfficientNetB0,
+    EfficientNetB1,
+    EfficientNetB2,
+    EfficientNetB3,
+    EfficientNetB4,
+    EfficientNetB5,
+    EfficientNetB6,
+    EfficientNetB7,
+    EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
+    EfficientNetLite3,
+    EfficientNetLite4,
+    compound_scaling,
+)
 from keras_archs.families.mobilenet import MobileNet
+from keras_archs.families.mobilenet_v2 import MobileNetV2
+from keras_archs.families.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from keras_archs.families.resnet import ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from keras_archs.families.resnet_v2 import (
+    ResNet18V2,
+    ResNet34V2,
+    ResNet50V2,
+    ResNet101V2,
+    ResNet152V2,
+)
 from keras_archs.families.vgg import VGG11, VGG13, VGG16, VGG19
 from keras_archs.preprocessing import decode_predictions
 from keras_archs.profiling import profile
@@ -16,18 +50,45 @@ __all__ = [
     "VGG13",
     "VGG16",
     "VGG19",
+    "EfficientNet",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
+    "EfficientNetLite3",
+    "EfficientNetLite4",
     "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Large",
+    "MobileNetV3Small",
     "ResNet18",
+    "ResNet18V2",
     "ResNet34",
+    "ResNet34V2",
     "ResNet50",
+    "ResNet50V2",
     "ResNet101",
+    "ResNet101V2",
     "ResNet152",
+    "ResNet152V2",
+    "compound_scaling",
     "create_model",
     "decode_predictions",
+    "efficientnet",
     "list_models",
     "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3",
     "preprocess_input",
     "profile",
     "resnet",
+    "resnet_v2",
     "vgg",
 ]

@@ -3,7 +3,7 @@
 import fnmatch
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
@@ -64,6 +64,7 @@ class Family:
         arguments: docstring lines of the knobs that this family adds.
         min_size: smallest height and width in pixels.
         size: default height and width in pixels.
+        first: shared arguments that stand before the builders' own, as in keras.applications.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Family:
     arguments: str = ""
     min_size: int = 32
     size: int = 224
+    first: tuple[str, ...] = ()
 
     def register(self, builder: Callable[..., keras.Model]) -> Builder:
         """Makes a builder public: known by its lower-case name, with full signature and docstring.
@@ -84,7 +86,7 @@ class Family:
         def build(*args: Any, **kwargs: Any) -> keras.Model:
             return builder(**signature.bind(*args, **kwargs).arguments)
 
-        signature = _signature(builder)
+        signature = _signature(builder, self.first)
         build.__signature__ = signature  # type: ignore[attr-defined]
         own = "".join(f"\n    {line}" for line in self.arguments.strip().splitlines())
         shared = _SHARED_ARGUMENTS.format(
@@ -104,7 +106,7 @@ class Family:
         return self.register(build)
 
 
-def _signature(builder: Callable[..., keras.Model]) -> inspect.Signature:
+def _signature(builder: Callable[..., keras.Model], first: Sequence[str]) -> inspect.Signature:
     own = [p for p in inspect.signature(builder).parameters.values() if p.kind != p.VAR_KEYWORD]
     positional = [p for p in own if p.kind != p.KEYWORD_ONLY]
     keywords = [p for p in own if p.kind == p.KEYWORD_ONLY]
@@ -115,9 +117,10 @@ def _signature(builder: Callable[..., keras.Model]) -> inspect.Signature:
         )
         for name, default in DEFAULTS.items()
     }
-    # keras.applications' MobileNets begin with the input shape and their own knobs.
-    first = [shared.pop("input_shape"), *positional] if positional else []
-    return inspect.Signature([*first, *shared.values(), *keywords], return_annotation=keras.Model)
+    before = [shared.pop(name) for name in first]
+    return inspect.Signature(
+        [*before, *positional, *shared.values(), *keywords], return_annotation=keras.Model
+    )
 
 
 @dataclass(frozen=True)

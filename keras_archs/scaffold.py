@@ -115,13 +115,25 @@ class Scaffold:
         load_weights(model, self.weights, self.published, self.include_top)
         return model
 
-    def classify(self, x: Any) -> Any:
+    def classify(self, x: Any, kernel_initializer: Any = "glorot_uniform") -> Any:
         """The classifier as a dense layer on `(batch, features)`, in float32."""
         return layers.Dense(
             self.classes,
             activation=self.classifier_activation,
+            kernel_initializer=kernel_initializer,
             dtype=head_dtype(),
             name="predictions",
+        )(x)
+
+    def classify_map(self, x: Any, name: str) -> Any:
+        """The classifier as a 1x1 convolution on `(batch, 1, 1, features)`, in float32.
+
+        MobileNet's published weights have this shape.
+        """
+        x = layers.Conv2D(self.classes, 1, dtype=head_dtype(), name=name)(x)
+        x = layers.Flatten(dtype=head_dtype(), name="flatten")(x)
+        return layers.Activation(
+            self.classifier_activation, dtype=head_dtype(), name="predictions"
         )(x)
 
 

@@ -18,13 +18,14 @@ from keras_archs.arguments import Shared, check_positive_int, check_rate
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold, head_dtype
+from keras_archs.scaffold import Scaffold
 from keras_archs.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="mobilenet",
     paper="Howard et al. 2017, arXiv:1704.04861, tables 1, 6 and 7",
     preprocessing=TF,
+    first=("input_shape",),
     arguments="""
 alpha: width multiplier; each layer has `int(alpha * filters)` filters. 1, 0.75, 0.5 and 0.25 in
     the paper.
@@ -112,14 +113,9 @@ def _bn_relu6(x: Any, name: str) -> Any:
 
 
 def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:
-    # A 1x1 convolution and not a dense layer: the shape of the published weights.
     x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
-    x = layers.Conv2D(scaffold.classes, 1, dtype=head_dtype(), name="conv_preds")(x)
-    x = layers.Reshape((scaffold.classes,), dtype=head_dtype(), name="reshape_2")(x)
-    return layers.Activation(
-        scaffold.classifier_activation, dtype=head_dtype(), name="predictions"
-    )(x)
+    return scaffold.classify_map(x, name="conv_preds")
 
 
 def _size_of(rho: float, shape: Sequence[int | None] | None) -> int:

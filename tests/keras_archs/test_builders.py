@@ -16,7 +16,12 @@ from tests.keras_archs.helpers import images
 
 SMALL = {
     "mobilenet": {"alpha": 0.25},
+    "mobilenetv2": {"alpha": 0.35},
+    "mobilenetv3small": {"alpha": 0.75},
+    "efficientnetb0": {},
+    "efficientnetlite0": {},
     "resnet18": {},
+    "resnet18v2": {},
     "resnet50": {},
     "vgg11": {},
     "vgg11_bn": {"batch_norm": True},
@@ -38,7 +43,32 @@ PARAMETERS = {
     "resnet50": 25_583_592,
     "resnet101": 44_601_832,
     "resnet152": 60_268_520,
+    "resnet50v2": 25_568_360,
+    "resnet101v2": 44_577_896,
+    "resnet152v2": 60_236_904,
     "mobilenet": 4_231_976,
+    "mobilenetv2": 3_504_872,
+    "mobilenetv3small": 2_542_856,
+    "mobilenetv3large": 5_483_032,
+    "efficientnet": 5_288_548,
+    "efficientnetb0": 5_288_548,
+    "efficientnetb1": 7_794_184,
+    "efficientnetb2": 9_109_994,
+    "efficientnetb3": 12_233_232,
+    "efficientnetb4": 19_341_616,
+    "efficientnetb5": 30_389_784,
+    "efficientnetb6": 43_040_704,
+    "efficientnetb7": 66_347_960,
+    "efficientnetlite0": 4_652_008,
+}
+# Millions, as the papers print them, where no exact figure is published.
+ROUNDED = {
+    "resnet18v2": 11.69,
+    "resnet34v2": 21.80,
+    "efficientnetlite1": 5.42,
+    "efficientnetlite2": 6.09,
+    "efficientnetlite3": 8.20,
+    "efficientnetlite4": 13.01,
 }
 BATCH_NORM_PARAMETERS = {
     "vgg11": 132_868_840,
@@ -62,7 +92,9 @@ def test_published_parameters_of_every_model():
             name: count(keras_archs.create_model(name, batch_norm=True))
             for name in BATCH_NORM_PARAMETERS
         }
+    rounded = {name: round(counted.pop(name) / 1e6, 2) for name in ROUNDED}
     assert counted == PARAMETERS
+    assert rounded == ROUNDED
     assert with_norm == BATCH_NORM_PARAMETERS
 
 
@@ -75,7 +107,9 @@ def test_channels(case, channels):
 
 @settings(max_examples=8, deadline=None)
 @given(height=st.integers(32, 90), width=st.integers(32, 90))
-@pytest.mark.parametrize("case", ["mobilenet", "resnet18", "vgg11"])
+@pytest.mark.parametrize(
+    "case", ["mobilenet", "mobilenetv2", "mobilenetv3small", "efficientnetb0", "resnet18", "vgg11"]
+)
 def test_static_and_dynamic_size_give_the_same_map(case, height, width):
     static = build(case, input_shape=(height, width, 3), include_top=False)
     dynamic = build(case, include_top=False)
@@ -173,6 +207,12 @@ BAD = [
     ("mobilenet", {"alpha": -0.5}, "alpha"),
     ("mobilenet", {"alpha": 0.01}, "alpha"),
     ("mobilenet", {"alpha": float("nan")}, "alpha"),
+    ("mobilenetv2", {"alpha": 0}, "alpha"),
+    ("mobilenetv3small", {"alpha": float("nan")}, "alpha"),
+    ("mobilenetv3large", {"dropout_rate": 1}, "dropout_rate"),
+    ("efficientnetb0", {"drop_connect_rate": -0.1}, "drop_connect_rate"),
+    ("efficientnet", {"width_coefficient": 0}, "width_coefficient"),
+    ("efficientnet", {"resolution": 224.5}, "resolution"),
     ("mobilenet", {"depth_multiplier": 0.5}, "depth_multiplier"),
     ("mobilenet", {"dropout": 1.0}, "dropout"),
     ("vgg16", {"dropout": -0.1}, "dropout"),
@@ -270,7 +310,7 @@ def test_preprocessing_layer(name, expected, policy):
 
 
 def test_arguments_by_position_are_those_of_keras_applications():
-    for name in ("MobileNet", "ResNet50", "VGG16"):
+    for name in ("MobileNet", "MobileNetV2", "EfficientNetB0", "ResNet50", "ResNet50V2", "VGG16"):
         ours = list(inspect.signature(getattr(keras_archs, name)).parameters)
         theirs = list(inspect.signature(getattr(keras.applications, name)).parameters)
         assert ours[: len(theirs)] == theirs

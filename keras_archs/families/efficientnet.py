@@ -1,0 +1,315 @@
+"""EfficientNet: one searched network, scaled in depth, width and resolution together.
+
+Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
+table 1 (B0). Its blocks are MobileNetV2's with squeeze-and-excitation and swish.
+
+The paper scales by powers of alpha, beta and gamma. The networks that its authors released, B0 to
+B7, have coefficients near those powers but not equal to them; `compound_scaling` gives both.
+
+EfficientNet-Lite is the authors' form for quantised inference: no squeeze-and-excitation, ReLU6,
+and a stem, a head, a first and a last stage that are not scaled.
+"""
+
+import bisect
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Unpack
+
+import keras
+from keras import layers
+
+from keras_archs.arguments import Shared, check_positive, check_positive_int, check_rate
+from keras_archs.errors import InputError
+from keras_archs.preprocessing import TORCH, Preprocessing
+from keras_archs.registry import Family
+from keras_archs.rounding import make_divisible
+from keras_archs.scaffold import Scaffold
+
+FAMILY = Family(
+    name="efficientnet",
+    paper="Tan & Le 2019, arXiv:1905.11946, table 1 and section 3.3",
+    preprocessing=TORCH,
+    arguments="""
+dropout_rate: rate of the dropout before the classifier; that of the released network unless given.
+drop_connect_rate: rate at which the last block's residual branch is dropped for an image
+    (stochastic depth); it grows linearly from 0 at the first block.
+""",
+)
+LITE = dataclasses.replace(
+    FAMILY, name="efficientnet_lite", preprocessing=Preprocessing(mean=(127.0,), scale=128.0)
+)
+preprocess_input = FAMILY.preprocessing
+
+CONV = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
+DENSE = keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
+
+
+class Stage(NamedTuple):
+    """A row of table 1."""
+
+    expansion: int
+    kernel: int
+    filters: int
+    repeats: int
+    stride: int
+
+
+# fmt: off
+STEM, LAST = 32, 1280
+STAGES = (
+    Stage(1, 3, 16,  1, 1),
+    Stage(6, 3, 24,  2, 2),
+    Stage(6, 5, 40,  2, 2),
+    Stage(6, 3, 80,  3, 2),
+    Stage(6, 5, 112, 3, 1),
+    Stage(6, 5, 192, 4, 2),
+    Stage(6, 3, 320, 1, 1),
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Coefficients of one network: a row of the released table."""
+
+    name: str
+    width_coefficient: float
+    depth_coefficient: float
+    resolution: int
+    dropout_rate: float
+    lite: bool = False
+
+    def filters(self, filters: int) -> int:
+        return make_divisible(filters * self.width_coefficient)
+
+    def end_filters(self, filters: int) -> int:
+        return filters if self.lite else self.filters(filters)
+
+    @property
+    def repeats(self) -> list[int]:
+        scaled = [math.ceil(self.depth_coefficient * stage.repeats) for stage in STAGES]
+        return [1, *scaled[1:-1], 1] if self.lite else scaled
+
+
+def _efficientnet(
+    variant: Variant,
+    *,
+    dropout_rate: float | None = None,
+    drop_connect_rate: float = 0.2,
+    **shared: Unpack[Shared],
+) -> keras.Model:
+    """Seven stages of inverted residual blocks."""
+    dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
+    check_rate("dropout_rate", dropout_rate)
+    check_rate("drop_connect_rate", drop_connect_rate)
+    scaffold = Scaffold(
+        LITE if variant.lite else FAMILY,
+        shared,
+        name=variant.name.lower(),
+        top_size=variant.resolution,
+    )
+    activation = "relu6" if variant.lite else "swish"
+    x = scaffold.inputs
+    x = _conv(x, variant.end_filters(STEM), 3, stride=2, name="stem_conv")
+    x = _bn_act(x, activation, "stem_bn", "stem_activation")
+
+    block, blocks = 0, sum(variant.repeats)
+    for index, (stage, repeats) in enumerate(zip(STAGES, variant.repeats, strict=True), 1):
+        scaled = stage._replace(filters=variant.filters(stage.filters))
+        for repeat in range(repeats):
+            x = _inverted_residual(
+                x,
+                scaled if repeat == 0 else scaled._replace(stride=1),
+                activation,
+                squeeze=not variant.lite,
+                drop_rate=drop_connect_rate * block / blocks,
+                name=f"block{index}{chr(ord('a') + repeat)}",
+            )
+            block += 1
+
+    x = _conv(x, variant.end_filters(LAST), 1, name="top_conv")
+    x = _bn_act(x, activation, "top_bn", "top_activation")
+
+    def top(x: Any) -> Any:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dropout(dropout_rate, name="top_dropout")(x)
+        return scaffold.classify(x, kernel_initializer=DENSE)
+
+    return scaffold.finish(x, top)
+
+
+def _inverted_residual(
+    x: Any, stage: Stage, activation: str, squeeze: bool, drop_rate: float, name: str
+) -> Any:
+    inputs, channels = x, x.shape[-1]
+    if stage.expansion > 1:
+        x = _conv(x, stage.expansion * channels, 1, name=f"{name}_expand_conv")
+        x = _bn_act(x, activation, f"{name}_expand_bn", f"{name}_expand_activation")
+    x = layers.DepthwiseConv2D(
+        stage.kernel,
+        strides=stage.stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=CONV,
+        name=f"{name}_dwconv",
+    )(x)
+    x = _bn_act(x, activation, f"{name}_bn", f"{name}_activation")
+    if squeeze:
+        # The ratio of 1/4 is of the block's input, not of the expanded map.
+        x = _squeeze_excite(x, max(1, channels // 4), activation, f"{name}_se")
+    x = _conv(x, stage.filters, 1, name=f"{name}_project_conv")
+    x = layers.BatchNormalization(name=f"{name}_project_bn")(x)
+    if stage.stride == 1 and channels == stage.filters:
+        if drop_rate > 0:
+            x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
+        x = layers.Add(name=f"{name}_add")([x, inputs])
+    return x
+
+
+def _squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
+    gate = layers.Conv2D(
+        squeezed, 1, activation=activation, kernel_initializer=CONV, name=f"{name}_reduce"
+    )(gate)
+    gate = layers.Conv2D(
+        x.shape[-1], 1, activation="sigmoid", kernel_initializer=CONV, name=f"{name}_expand"
+    )(gate)
+    return layers.Multiply(name=f"{name}_excite")([x, gate])
+
+
+def _conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> Any:
+    return layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=CONV,
+        name=name,
+    )(x)
+
+
+def _bn_act(x: Any, activation: str, bn_name: str, name: str) -> Any:
+    x = layers.BatchNormalization(name=bn_name)(x)
+    return layers.Activation(activation, name=name)(x)
+
+
+# fmt: off
+RELEASED = (
+    Variant("EfficientNetB0", 1.0, 1.0, 224, 0.2),
+    Variant("EfficientNetB1", 1.0, 1.1, 240, 0.2),
+    Variant("EfficientNetB2", 1.1, 1.2, 260, 0.3),
+    Variant("EfficientNetB3", 1.2, 1.4, 300, 0.3),
+    Variant("EfficientNetB4", 1.4, 1.8, 380, 0.4),
+    Variant("EfficientNetB5", 1.6, 2.2, 456, 0.4),
+    Variant("EfficientNetB6", 1.8, 2.6, 528, 0.5),
+    Variant("EfficientNetB7", 2.0, 3.1, 600, 0.5),
+)
+(EfficientNetB0, EfficientNetB1, EfficientNetB2, EfficientNetB3, EfficientNetB4, EfficientNetB5,
+ EfficientNetB6, EfficientNetB7) = (FAMILY.variant(_efficientnet, row) for row in RELEASED)
+EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, EfficientNetLite4 = (
+    LITE.variant(_efficientnet, row) for row in (
+        Variant("EfficientNetLite0", 1.0, 1.0, 224, 0.2, lite=True),
+        Variant("EfficientNetLite1", 1.0, 1.1, 240, 0.2, lite=True),
+        Variant("EfficientNetLite2", 1.1, 1.2, 260, 0.3, lite=True),
+        Variant("EfficientNetLite3", 1.2, 1.4, 280, 0.3, lite=True),
+        Variant("EfficientNetLite4", 1.4, 1.8, 300, 0.3, lite=True),
+    )
+)
+# fmt: on
+
+
+@FAMILY.register
+def EfficientNet(
+    width_coefficient: float = 1.0,
+    depth_coefficient: float = 1.0,
+    resolution: int = 224,
+    *,
+    dropout_rate: float = 0.2,
+    drop_connect_rate: float = 0.2,
+    **shared: Unpack[Shared],
+) -> keras.Model:
+    """EfficientNet of any size: B0 with its width, depth and default resolution scaled.
+
+    `EfficientNet(1.8, 2.6, 528)` is B6; `compound_scaling` gives coefficients for any phi.
+    """
+    check_positive("width_coefficient", width_coefficient)
+    check_positive("depth_coefficient", depth_coefficient)
+    check_positive_int("resolution", resolution)
+    row = Variant("EfficientNet", width_coefficient, depth_coefficient, resolution, dropout_rate)
+    return _efficientnet(row, drop_connect_rate=drop_connect_rate, **shared)
+
+
+# The phi at which the paper's rule comes nearest to each released network.
+PHI = (0, 0.5, 1, 2, 3.5, 5, 6, 7)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What `EfficientNet` takes; `width_coefficient` and `depth_coefficient` scale B0."""
+
+    width_coefficient: float
+    depth_coefficient: float
+    resolution: int
+    dropout_rate: float
+
+
+def compound_scaling(
+    phi: float,
+    alpha: float = 1.2,
+    beta: float = 1.1,
+    gamma: float = 1.15,
+    *,
+    released: bool = True,
+) -> Scaling:
+    """Coefficients for a network that costs about 2**phi times B0.
+
+    B0 to B7 stand at phi = 0, 0.5, 1, 2, 3.5, 5, 6 and 7. Their released coefficients do not
+    follow the powers (B7 has depth 3.1, not 1.2**7 = 3.58), hence the two answers.
+
+    Args:
+        phi: compound coefficient, 0 to 7 for the released table and any for the powers.
+        alpha, beta, gamma: bases of depth, width and resolution; those of the paper by default.
+            Others have no released table.
+        released: whether to give the released coefficients, linearly interpolated between two
+            networks and with the resolution rounded to a multiple of 4, or the paper's powers
+            `alpha**phi`, `beta**phi` and `224 * gamma**phi`. The dropout is that of the table.
+
+    Returns:
+        `EfficientNet(**dataclasses.asdict(scaling))` builds the network.
+
+    Raises:
+        ValueError: phi lies outside the released table, or the bases are not the paper's.
+
+    Source: Tan & Le 2019, equation 3, and the authors' table of coefficients.
+    """
+    for name, base in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
+        check_positive(name, base)
+    if released and (alpha, beta, gamma) != (1.2, 1.1, 1.15):
+        raise InputError(
+            f"alpha={alpha}, beta={beta}, gamma={gamma} have no released networks; allowed with"
+            " released=True are 1.2, 1.1 and 1.15."
+        )
+    if released and not PHI[0] <= phi <= PHI[-1]:
+        raise InputError(
+            f"phi must lie in 0..{PHI[-1]} (B0 to B7), got {phi!r}; released=False takes any."
+        )
+    inside = min(max(phi, PHI[0]), PHI[-1])
+    row = min(bisect.bisect_right(PHI, inside) - 1, len(PHI) - 2)
+    share = (inside - PHI[row]) / (PHI[row + 1] - PHI[row])
+
+    def between(field: str) -> float:
+        low, high = (getattr(variant, field) for variant in RELEASED[row : row + 2])
+        return round(low + share * (high - low), 6)
+
+    dropout = between("dropout_rate")
+    if not released:
+        side = max(FAMILY.min_size, round(FAMILY.size * gamma**phi))
+        return Scaling(beta**phi, alpha**phi, side, dropout)
+    return Scaling(
+        between("width_coefficient"),
+        between("depth_coefficient"),
+        4 * round(between("resolution") / 4),
+        dropout,
+    )

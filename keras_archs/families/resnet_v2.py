@@ -1,0 +1,122 @@
+"""ResNetV2: pre-activation, so that nothing but additions stands on the skip path.
+
+He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016, figure 4e. Batch norm and ReLU
+come before each convolution, and once more behind the last block.
+
+The 50, 101 and 152 layer networks are those of keras.applications, weight for weight: the map
+shrinks in the last block of a stage, and the convolutions that no batch norm follows have a bias.
+The 18 and 34 layer networks, which keras.applications lacks, have two 3x3 convolutions a block,
+shrink the map in the first block of a stage, and have no bias, as in timm.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import keras
+from keras import layers
+
+from keras_archs.arguments import Shared
+from keras_archs.preprocessing import TF
+from keras_archs.registry import Family
+from keras_archs.scaffold import Scaffold
+from keras_archs.weights import ImageNet
+
+FAMILY = Family(
+    name="resnet_v2",
+    paper="He et al. 2016, arXiv:1603.05027, figure 4e",
+    preprocessing=TF,
+)
+preprocess_input = FAMILY.preprocessing
+
+WIDTHS = (64, 128, 256, 512)
+
+
+def _resnet_v2(variant: "Variant", **shared: Unpack[Shared]) -> keras.Model:
+    """A 7x7 stem and four stages of pre-activated residual blocks."""
+    scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), published=variant.imagenet)
+    x = _conv(scaffold.inputs, 64, 7, 2, variant.bottleneck, name="conv1")
+    x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    block = _bottleneck if variant.bottleneck else _basic
+    for stage, (depth, width) in enumerate(zip(variant.depths, WIDTHS, strict=True), 2):
+        for index in range(1, depth + 1):
+            if variant.bottleneck:
+                shrink = index == depth and stage < 5
+            else:
+                shrink = index == 1 and stage > 2
+            x = block(x, width, 2 if shrink else 1, f"conv{stage}_block{index}")
+    return scaffold.finish(_bn_relu(x, "post"))
+
+
+def _basic(x: Any, width: int, stride: int, name: str) -> Any:
+    preact = _bn_relu(x, f"{name}_preact")
+    shortcut = x
+    if stride > 1:
+        shortcut = _conv(preact, width, 1, stride, False, f"{name}_0")
+    x = _conv(preact, width, 3, stride, False, f"{name}_1")
+    x = _bn_relu(x, f"{name}_1")
+    x = _conv(x, width, 3, 1, False, f"{name}_2")
+    return layers.Add(name=f"{name}_out")([shortcut, x])
+
+
+def _bottleneck(x: Any, width: int, stride: int, name: str) -> Any:
+    preact = _bn_relu(x, f"{name}_preact")
+    if x.shape[-1] != 4 * width:
+        shortcut = _conv(preact, 4 * width, 1, stride, True, f"{name}_0")
+    elif stride > 1:
+        shortcut = layers.MaxPooling2D(1, strides=stride, name=f"{name}_0_pool")(x)
+    else:
+        shortcut = x
+    x = _conv(preact, width, 1, 1, False, f"{name}_1")
+    x = _bn_relu(x, f"{name}_1")
+    x = _conv(x, width, 3, stride, False, f"{name}_2")
+    x = _bn_relu(x, f"{name}_2")
+    x = _conv(x, 4 * width, 1, 1, True, f"{name}_3")
+    return layers.Add(name=f"{name}_out")([shortcut, x])
+
+
+def _bn_relu(x: Any, name: str) -> Any:
+    x = layers.BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _conv(x: Any, width: int, kernel: int, stride: int, bias: bool, name: str) -> Any:
+    if kernel > 1:  # "same" pads an even map on one side only; the published networks pad both
+        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        width,
+        kernel,
+        strides=stride,
+        use_bias=bias,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Number of blocks in each stage, and whether they are bottlenecks.
+
+    `md5` holds the sums of the published ImageNet weights with the top and without.
+    """
+
+    name: str
+    depths: tuple[int, int, int, int]
+    bottleneck: bool = True
+    md5: tuple[str, str] | None = None
+
+    @property
+    def imagenet(self) -> ImageNet | None:
+        return ImageNet.tf_kernels(f"resnet/{self.name.lower()}", *self.md5) if self.md5 else None
+
+
+# fmt: off
+ResNet18V2 = FAMILY.variant(_resnet_v2, Variant("ResNet18V2", (2, 2, 2, 2), bottleneck=False))
+ResNet34V2 = FAMILY.variant(_resnet_v2, Variant("ResNet34V2", (3, 4, 6, 3), bottleneck=False))
+ResNet50V2 = FAMILY.variant(_resnet_v2, Variant("ResNet50V2", (3, 4, 6, 3),
+    md5=("3ef43a0b657b3be2300d5770ece849e0", "fac2f116257151a9d068a22e544a4917")))
+ResNet101V2 = FAMILY.variant(_resnet_v2, Variant("ResNet101V2", (3, 4, 23, 3),
+    md5=("6343647c601c52e1368623803854d971", "c0ed64b8031c3730f411d2eb4eea35b5")))
+ResNet152V2 = FAMILY.variant(_resnet_v2, Variant("ResNet152V2", (3, 8, 36, 3),
+    md5=("a49b44d1979771252814e80f8ec446f9", "ed17cf2e0169df9d443503ef94b23b33")))
+# fmt: on
