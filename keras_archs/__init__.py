@@ -1,14 +1,19 @@
 """Image classification networks for Keras 3: builders, discovery, preprocessing, profiles."""
 
+import sys
+
 import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
 from keras_archs.families import (
     efficientnet,
+    efficientnet_v2,
+    inception_v3,
     mobilenet,
     mobilenet_v2,
     mobilenet_v3,
     resnet,
     resnet_v2,
     vgg,
+    xception,
 )
 from keras_archs.families.efficientnet import (
     EfficientNet,
@@ -27,6 +32,17 @@ from keras_archs.families.efficientnet import (
     EfficientNetLite4,
     compound_scaling,
 )
+from keras_archs.families.efficientnet_v2 import (
+    EfficientNetV2B0,
+    EfficientNetV2B1,
+    EfficientNetV2B2,
+    EfficientNetV2B3,
+    EfficientNetV2L,
+    EfficientNetV2M,
+    EfficientNetV2S,
+    EfficientNetV2XL,
+)
+from keras_archs.families.inception_v3 import InceptionV3
 from keras_archs.families.mobilenet import MobileNet
 from keras_archs.families.mobilenet_v2 import MobileNetV2
 from keras_archs.families.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
@@ -39,9 +55,14 @@ from keras_archs.families.resnet_v2 import (
     ResNet152V2,
 )
 from keras_archs.families.vgg import VGG11, VGG13, VGG16, VGG19
+from keras_archs.families.xception import Xception
 from keras_archs.preprocessing import decode_predictions
 from keras_archs.profiling import profile
 from keras_archs.registry import create_model, list_models, preprocess_input
+
+# Keras walks a graph by recursion when it builds, loads or clones a model; the deepest networks
+# (EfficientNetV2XL) have more layers in a row than Python's default of 1000 calls allows.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 
 __version__ = "0.1.0"
 
@@ -64,6 +85,15 @@ __all__ = [
     "EfficientNetLite2",
     "EfficientNetLite3",
     "EfficientNetLite4",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "EfficientNetV2L",
+    "EfficientNetV2M",
+    "EfficientNetV2S",
+    "EfficientNetV2XL",
+    "InceptionV3",
     "MobileNet",
     "MobileNetV2",
     "MobileNetV3Large",
@@ -78,10 +108,13 @@ __all__ = [
     "ResNet101V2",
     "ResNet152",
     "ResNet152V2",
+    "Xception",
     "compound_scaling",
     "create_model",
     "decode_predictions",
     "efficientnet",
+    "efficientnet_v2",
+    "inception_v3",
     "list_models",
     "mobilenet",
     "mobilenet_v2",
@@ -91,4 +124,5 @@ __all__ = [
     "resnet",
     "resnet_v2",
     "vgg",
+    "xception",
 ]

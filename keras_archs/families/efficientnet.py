@@ -111,8 +111,8 @@ def _efficientnet(
     )
     activation = "relu6" if variant.lite else "swish"
     x = scaffold.inputs
-    x = _conv(x, variant.end_filters(STEM), 3, stride=2, name="stem_conv")
-    x = _bn_act(x, activation, "stem_bn", "stem_activation")
+    x = conv(x, variant.end_filters(STEM), 3, stride=2, name="stem_conv")
+    x = bn_act(x, activation, "stem_bn", "stem_activation")
 
     block, blocks = 0, sum(variant.repeats)
     for index, (stage, repeats) in enumerate(zip(STAGES, variant.repeats, strict=True), 1):
@@ -128,8 +128,8 @@ def _efficientnet(
             )
             block += 1
 
-    x = _conv(x, variant.end_filters(LAST), 1, name="top_conv")
-    x = _bn_act(x, activation, "top_bn", "top_activation")
+    x = conv(x, variant.end_filters(LAST), 1, name="top_conv")
+    x = bn_act(x, activation, "top_bn", "top_activation")
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -144,8 +144,8 @@ def _inverted_residual(
 ) -> Any:
     inputs, channels = x, x.shape[-1]
     if stage.expansion > 1:
-        x = _conv(x, stage.expansion * channels, 1, name=f"{name}_expand_conv")
-        x = _bn_act(x, activation, f"{name}_expand_bn", f"{name}_expand_activation")
+        x = conv(x, stage.expansion * channels, 1, name=f"{name}_expand_conv")
+        x = bn_act(x, activation, f"{name}_expand_bn", f"{name}_expand_activation")
     x = layers.DepthwiseConv2D(
         stage.kernel,
         strides=stage.stride,
@@ -154,20 +154,26 @@ def _inverted_residual(
         depthwise_initializer=CONV,
         name=f"{name}_dwconv",
     )(x)
-    x = _bn_act(x, activation, f"{name}_bn", f"{name}_activation")
+    x = bn_act(x, activation, f"{name}_bn", f"{name}_activation")
     if squeeze:
         # The ratio of 1/4 is of the block's input, not of the expanded map.
-        x = _squeeze_excite(x, max(1, channels // 4), activation, f"{name}_se")
-    x = _conv(x, stage.filters, 1, name=f"{name}_project_conv")
+        x = squeeze_excite(x, max(1, channels // 4), activation, f"{name}_se")
+    x = conv(x, stage.filters, 1, name=f"{name}_project_conv")
     x = layers.BatchNormalization(name=f"{name}_project_bn")(x)
-    if stage.stride == 1 and channels == stage.filters:
-        if drop_rate > 0:
-            x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-        x = layers.Add(name=f"{name}_add")([x, inputs])
-    return x
+    return residual(inputs, x, stage.stride, drop_rate, name)
 
 
-def _squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
+def residual(inputs: Any, x: Any, stride: int, drop_rate: float, name: str) -> Any:
+    """The skip connection with stochastic depth, where the two maps fit."""
+    if stride > 1 or inputs.shape[-1] != x.shape[-1]:
+        return x
+    if drop_rate > 0:
+        x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
+    return layers.Add(name=f"{name}_add")([x, inputs])
+
+
+def squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
+    """Gates the channels by what the whole map holds."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     gate = layers.Conv2D(
         squeezed, 1, activation=activation, kernel_initializer=CONV, name=f"{name}_reduce"
@@ -178,7 +184,8 @@ def _squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
     return layers.Multiply(name=f"{name}_excite")([x, gate])
 
 
-def _conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> Any:
+def conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> Any:
+    """A "same" convolution without bias, for a batch norm to follow."""
     return layers.Conv2D(
         filters,
         kernel,
@@ -190,8 +197,9 @@ def _conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> A
     )(x)
 
 
-def _bn_act(x: Any, activation: str, bn_name: str, name: str) -> Any:
-    x = layers.BatchNormalization(name=bn_name)(x)
+def bn_act(x: Any, activation: str, bn_name: str, name: str, momentum: float = 0.99) -> Any:
+    """Batch norm and activation."""
+    x = layers.BatchNormalization(momentum=momentum, name=bn_name)(x)
     return layers.Activation(activation, name=name)(x)
 
 
@@ -220,7 +228,18 @@ EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, Effi
 # fmt: on
 
 
-@FAMILY.register
+ANY_SIZE = dataclasses.replace(
+    FAMILY,
+    arguments="""
+width_coefficient: factor of the filters of each layer, rounded to a multiple of 8.
+depth_coefficient: factor of the number of blocks in each stage, rounded up.
+resolution: default height and width in pixels with the top.
+"""
+    + FAMILY.arguments.lstrip(),
+)
+
+
+@ANY_SIZE.register
 def EfficientNet(
     width_coefficient: float = 1.0,
     depth_coefficient: float = 1.0,

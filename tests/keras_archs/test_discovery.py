@@ -16,10 +16,16 @@ import keras_archs
 
 
 def test_list_models():
-    assert keras_archs.list_models("mobilenet*") == ["mobilenet"]
-    assert keras_archs.list_models("ResNet*") == [
-        f"resnet{depth}" for depth in (18, 34, 50, 101, 152)
+    assert keras_archs.list_models("mobilenet*") == [
+        "mobilenet",
+        "mobilenetv2",
+        "mobilenetv3large",
+        "mobilenetv3small",
     ]
+    depths = (18, 34, 50, 101, 152)
+    assert keras_archs.list_models("ResNet*[0-9][0-9]") == [f"resnet{depth}" for depth in depths]
+    v2 = {f"resnet{depth}v2" for depth in depths}
+    assert set(keras_archs.list_models("resnet*v2")) == v2
     assert keras_archs.list_models("nothing*") == []
     exported = {
         name.lower()
@@ -36,11 +42,17 @@ def test_create_model():
 
 
 def test_builders_have_the_signature_of_keras_applications():
-    for name in ("MobileNet", "VGG16", "VGG19", "ResNet50", "ResNet101", "ResNet152"):
+    same = ("MobileNet", "MobileNetV2", "VGG16", "ResNet50", "ResNet50V2", "EfficientNetB0")
+    for name in (*same, "InceptionV3", "Xception"):
         theirs = list(inspect.signature(getattr(keras.applications, name)).parameters)
         builder = getattr(keras_archs, name)
         assert list(inspect.signature(builder).parameters)[: len(theirs)] == theirs
         assert builder.__name__ == name
+
+
+def test_docstrings_explain_every_argument():
+    for name in keras_archs.list_models():
+        builder = keras_archs.registry.find(name).builder
         for argument in inspect.signature(builder).parameters:
             assert f"\n    {argument}: " in builder.__doc__, f"{name} does not explain {argument}"
 

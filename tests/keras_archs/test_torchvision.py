@@ -21,8 +21,12 @@ TOLERANCE = 1e-4
 
 
 def random_torch_model(name):
+    return randomize(getattr(models, name)(weights=None).eval())
+
+
+def randomize(model):
+    """Moves biases and moving statistics off their zeros and ones, so that they matter."""
     torch.manual_seed(0)
-    model = getattr(models, name)(weights=None).eval()
     for parameter_name, tensor in model.state_dict().items():
         if parameter_name.endswith("running_var"):
             tensor.uniform_(0.8, 1.2)
