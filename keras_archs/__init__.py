@@ -56,6 +56,16 @@ from keras_archs.families.resnet_v2 import (
 )
 from keras_archs.families.vgg import VGG11, VGG13, VGG16, VGG19
 from keras_archs.families.xception import Xception
+from keras_archs.layers import (
+    CBAM,
+    ECA,
+    AttentionAugmentedConv2D,
+    GlobalContext,
+    MultiHeadSelfAttention2D,
+    NonLocalBlock,
+    SqueezeExcite,
+    StochasticDepth,
+)
 from keras_archs.preprocessing import decode_predictions
 from keras_archs.profiling import profile
 from keras_archs.registry import create_model, list_models, preprocess_input
@@ -67,10 +77,13 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 __version__ = "0.1.0"
 
 __all__ = [
+    "CBAM",
+    "ECA",
     "VGG11",
     "VGG13",
     "VGG16",
     "VGG19",
+    "AttentionAugmentedConv2D",
     "EfficientNet",
     "EfficientNetB0",
     "EfficientNetB1",
@@ -93,11 +106,14 @@ __all__ = [
     "EfficientNetV2M",
     "EfficientNetV2S",
     "EfficientNetV2XL",
+    "GlobalContext",
     "InceptionV3",
     "MobileNet",
     "MobileNetV2",
     "MobileNetV3Large",
     "MobileNetV3Small",
+    "MultiHeadSelfAttention2D",
+    "NonLocalBlock",
     "ResNet18",
     "ResNet18V2",
     "ResNet34",
@@ -108,6 +124,8 @@ __all__ = [
     "ResNet101V2",
     "ResNet152",
     "ResNet152V2",
+    "SqueezeExcite",
+    "StochasticDepth",
     "Xception",
     "compound_scaling",
     "create_model",

@@ -1,0 +1,232 @@
+"""Multi-head self-attention over the positions of a feature map."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_archs.arguments import check_positive_int, check_rate
+from keras_archs.errors import InputError
+from keras_archs.layers.base import (
+    Block,
+    Shape,
+    channels_of,
+    check_choice,
+    full_precision,
+    register,
+)
+
+POSITIONS = (None, "absolute", "relative", "bias")
+
+
+@register
+class MultiHeadSelfAttention2D(Block):
+    """Every position attends to every other, in several heads.
+
+    Scores are `q . k / sqrt(key_dim)` plus a term for the two positions, softmax over the keys,
+    both in float32.
+
+    Args:
+        num_heads: number of heads.
+        key_dim: channels of the queries and keys of a head; `value_dim` by default.
+        value_dim: channels of the values of a head; by default the input's channels divided by
+            `num_heads`.
+        position: the term for the positions. `"relative"`: `q . (r_h + r_w)`, r learned for each
+            distance in rows and in columns, shared by the heads (BoTNet, AANet); `"absolute"`:
+            the same with r for each row and column; `"bias"`: a learned number for each head and
+            distance (CoAtNet); None: none, and any height and width.
+        use_bias: whether the projections have a bias.
+        output_dim: channels of a last projection; without one (None) the heads' values side by
+            side are the output.
+        dropout: rate on the attention weights while training.
+
+    Input: `(batch, height, width, channels)`. Output: the same with `output_dim`, or
+    `num_heads * value_dim`, channels.
+
+    A file saved at another size loads: the position terms are interpolated.
+
+    Raises:
+        ValueError: an argument is out of range; the channels do not divide into the heads; the
+            height or width is unknown, or is another than at the start, with a position term.
+
+    Source: Srinivas et al. 2021, arXiv:2101.11605, figure 4; Bello et al. 2019, arXiv:1904.09925,
+    section 3.2; Dai et al. 2021, arXiv:2106.04803, equation 3.
+    """
+
+    def __init__(
+        self,
+        num_heads: int = 4,
+        key_dim: int | None = None,
+        value_dim: int | None = None,
+        position: str | None = "relative",
+        use_bias: bool = False,
+        output_dim: int | None = None,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = check_positive_int("num_heads", num_heads)
+        sizes = {"key_dim": key_dim, "value_dim": value_dim, "output_dim": output_dim}
+        for name, size in sizes.items():
+            if size is not None:
+                check_positive_int(name, size)
+        self.key_dim, self.value_dim, self.output_dim = key_dim, value_dim, output_dim
+        self.position = check_choice("position", position, POSITIONS)
+        self.use_bias = use_bias
+        self.dropout = check_rate("dropout", dropout)
+        self.drop = self.inner(layers.Dropout, dropout, name="dropout")
+
+    def build(self, input_shape: Shape) -> None:
+        channels = channels_of(input_shape, self)
+        if self.value_dim is None and channels % self.num_heads:
+            raise InputError(
+                f"{self.name} has num_heads={self.num_heads}, which does not divide the"
+                f" {channels} channels of its input; give value_dim."
+            )
+        self._value_dim = self.value_dim or channels // self.num_heads
+        self._key_dim = self.key_dim or self._value_dim
+        # None where there is no position term to depend on it.
+        self._size: Any = (input_shape[1], input_shape[2])
+        heads_dim = self.num_heads * self._value_dim
+        self.qkv = self._projection(channels, 2 * self.num_heads * self._key_dim + heads_dim, "qkv")
+        if self.output_dim:
+            self.project = self._projection(heads_dim, self.output_dim, "project")
+        if self.position:
+            self._add_positions()
+
+    def _projection(self, channels: int, filters: int, name: str) -> Any:
+        layer = self.inner(
+            layers.Dense,
+            filters,
+            use_bias=self.use_bias,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=channels**-0.5),
+            name=name,
+        )
+        layer.build((None, None, None, channels))
+        return layer
+
+    def _add_positions(self) -> None:
+        if None in self._size:
+            raise InputError(
+                f"{self.name} with position={self.position!r} has weights for each position: the"
+                f" height and width must be known, got {self._size}; position=None takes any."
+            )
+        if self.position == "bias":
+            distances = [2 * side - 1 for side in self._size]
+            self.bias = self.add_weight(
+                (*distances, self.num_heads), initializer="zeros", name="relative_bias"
+            )
+            return
+        stddev = self._key_dim**-0.5
+        self.tables = [
+            self.add_weight(
+                (2 * side - 1 if self.position == "relative" else side, self._key_dim),
+                initializer=keras.initializers.RandomNormal(stddev=stddev),
+                name=f"{axis}_{self.position}",
+            )
+            for axis, side in zip(("height", "width"), self._size, strict=True)
+        ]
+
+    def call(
+        self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
+    ) -> Any:
+        """With `return_attention_scores` also the softmax.
+
+        Its shape is `(batch, num_heads, height, width, height, width)`.
+        """
+        if self.position and tuple(inputs.shape[1:3]) != self._size:
+            raise InputError(
+                f"{self.name} was built for maps of {self._size}, got {tuple(inputs.shape[1:3])}."
+            )
+        _, height, width, _ = ops.shape(inputs)
+        keys = self.num_heads * self._key_dim
+        query, key, value = (
+            self._heads(part) for part in ops.split(self.qkv(inputs), [keys, 2 * keys], axis=-1)
+        )
+        query = full_precision(query) * self._key_dim**-0.5
+        scores = ops.matmul(query, ops.transpose(full_precision(key), (0, 1, 3, 2)))
+        if self.position:
+            scores += self._position_scores(query)
+        scores = ops.softmax(scores, axis=-1)
+        x = ops.matmul(self.drop(ops.cast(scores, value.dtype), training=training), value)
+        x = ops.reshape(
+            ops.transpose(x, (0, 2, 1, 3)), (-1, height, width, self.num_heads * self._value_dim)
+        )
+        if self.output_dim:
+            x = self.project(x)
+        if return_attention_scores:
+            shape = (-1, self.num_heads, height, width, height, width)
+            return x, ops.reshape(scores, shape)
+        return x
+
+    def _heads(self, x: Any) -> Any:
+        """`(batch, heads, positions, channels of a head)`."""
+        _, height, width, channels = ops.shape(x)
+        shape = (-1, height * width, self.num_heads, channels // self.num_heads)
+        return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))
+
+    def _position_scores(self, query: Any) -> Any:
+        height, width = self._size
+        rows, columns = _distances(height), _distances(width)
+        if self.position == "bias":
+            bias = ops.take(ops.take(full_precision(self.bias), rows, axis=0), columns, axis=2)
+            # (row, key row, column, key column, head) to (head, query, key)
+            bias = ops.transpose(bias, (4, 0, 2, 1, 3))
+            return ops.reshape(bias, (1, self.num_heads, height * width, height * width))
+        by_row, by_column = (full_precision(table) for table in self.tables)
+        query = ops.reshape(query, (-1, self.num_heads, height, width, self._key_dim))
+        if self.position == "relative":
+            by_row, by_column = (
+                ops.take(table, index, axis=0)
+                for table, index in ((by_row, rows), (by_column, columns))
+            )
+            by_row = ops.einsum("bnhwd,hkd->bnhwk", query, by_row)
+            by_column = ops.einsum("bnhwd,wkd->bnhwk", query, by_column)
+        else:
+            by_row = ops.einsum("bnhwd,kd->bnhwk", query, by_row)
+            by_column = ops.einsum("bnhwd,kd->bnhwk", query, by_column)
+        scores = ops.expand_dims(by_row, -1) + ops.expand_dims(by_column, -2)
+        return ops.reshape(scores, (-1, self.num_heads, height * width, height * width))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        dim = self.value_dim or channels_of(input_shape, self) // self.num_heads
+        return (*input_shape[:-1], self.output_dim or self.num_heads * dim)
+
+    def scores_shape(self, input_shape: Shape) -> Shape:
+        batch, height, width, _ = input_shape
+        return (batch, self.num_heads, height, width, height, width)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads position terms of any size, interpolated linearly to that of this layer."""
+        for key, variable in enumerate(self._trainable_variables):
+            variable.assign(_resize(np.asarray(store[str(key)]), variable.shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+            "position": self.position,
+            "use_bias": self.use_bias,
+            "output_dim": self.output_dim,
+            "dropout": self.dropout,
+        }
+
+
+def _distances(side: int) -> np.ndarray:
+    """Index of `key - query` in a table that begins at `1 - side`, `(query, key)`."""
+    positions = np.arange(side)
+    return positions - positions[:, None] + side - 1
+
+
+def _resize(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`table` with its first axes interpolated linearly to `shape`, ends on ends."""
+    for axis, size in enumerate(shape[:-1]):
+        at = np.linspace(0, table.shape[axis] - 1, size)
+        low = np.minimum(at.astype(int), max(table.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, table.shape[axis] - 1)
+        share = (at - low).reshape([-1 if a == axis else 1 for a in range(table.ndim)])
+        table = np.take(table, low, axis) * (1 - share) + np.take(table, high, axis) * share
+    return table

@@ -1,0 +1,116 @@
+"""Attention augmented convolution: some channels from a kernel, some from attention."""
+
+from typing import Any
+
+from keras import layers, ops
+
+from keras_archs.arguments import check_positive_int
+from keras_archs.errors import InputError
+from keras_archs.layers.attention import MultiHeadSelfAttention2D
+from keras_archs.layers.base import Block, Shape, channels_of, check_choice, register
+
+HEADS_KEY_DIM = 20
+
+
+@register
+class AttentionAugmentedConv2D(Block):
+    """A "same" convolution and multi-head self-attention side by side on the channel axis.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: of the convolution.
+        kappa: share of `filters` that the keys of all heads have together; at least 20 channels
+            a head, as in the paper.
+        nu: share of `filters` that come from attention.
+        num_heads: number of heads; divides `nu * filters`.
+        position: see `MultiHeadSelfAttention2D`.
+        pool: whether attention sees the map averaged over 3x3 at stride 2, and its result is
+            enlarged bilinearly, as the paper does for large maps.
+
+    Input: `(batch, height, width, channels)`. Output: `(batch, height, width, filters)`.
+
+    Raises:
+        ValueError: an argument is out of range, or attention would take all filters or fewer than
+            one for each head.
+
+    Source: Bello et al. 2019, arXiv:1904.09925, sections 3.2, 4.1 and 4.2.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 3,
+        kappa: float = 0.2,
+        nu: float = 0.1,
+        num_heads: int = 8,
+        position: str | None = "relative",
+        pool: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = check_positive_int("filters", filters)
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
+        self.num_heads = check_positive_int("num_heads", num_heads)
+        for name, share in {"kappa": kappa, "nu": nu}.items():
+            if not 0 < share < 1:
+                raise InputError(f"{name} must lie between 0 and 1, got {share!r}.")
+        value_dim = int(nu * filters) // num_heads
+        if value_dim < 1:
+            raise InputError(
+                f"nu={nu} of filters={filters} gives num_heads={num_heads} less than one channel"
+                " each."
+            )
+        self.kappa, self.nu, self.pool = kappa, nu, pool
+        self.position = check_choice("position", position, (None, "absolute", "relative", "bias"))
+        attended = num_heads * value_dim
+        self.conv = self.inner(
+            layers.Conv2D,
+            filters - attended,
+            kernel_size,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="conv",
+        )
+        self.attention = self.inner(
+            MultiHeadSelfAttention2D,
+            num_heads,
+            key_dim=max(HEADS_KEY_DIM, int(kappa * filters) // num_heads),
+            value_dim=value_dim,
+            position=position,
+            output_dim=attended,
+            name="attention",
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        channels_of(input_shape, self)
+        self.conv.build(input_shape)
+        batch, height, width, channels = input_shape
+        if self.pool:
+            height, width = (side and -(-side // 2) for side in (height, width))
+        self.attention.build((batch, height, width, channels))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        x = inputs
+        if self.pool:
+            x = ops.average_pool(x, 3, strides=2, padding="same")
+        x = self.attention(x, training=training)
+        if self.pool:
+            _, height, width, _ = ops.shape(inputs)
+            x = ops.image.resize(x, (height, width), interpolation="bilinear")
+        return ops.concatenate([self.conv(inputs), ops.cast(x, self.compute_dtype)], axis=-1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "kappa": self.kappa,
+            "nu": self.nu,
+            "num_heads": self.num_heads,
+            "position": self.position,
+            "pool": self.pool,
+        }

@@ -1,0 +1,82 @@
+"""What the blocks share."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_archs.errors import InputError
+
+Shape = tuple[int | None, ...]
+
+
+class Block(keras.layers.Layer):
+    """A layer made of layers, whose output has the shape of its input.
+
+    Sub-layers are made in `__init__` through `inner`, so that they take its policy, and built in
+    `build`.
+    """
+
+    def inner(self, kind: Any, *args: Any, **kwargs: Any) -> Any:
+        """A sub-layer `kind(*args, **kwargs)` under the precision policy of this layer."""
+        return kind(*args, dtype=self.dtype_policy, **kwargs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def scores_shape(self, input_shape: Shape) -> Shape:
+        """Shape of what `return_attention_scores` adds to the output."""
+        raise InputError(f"{type(self).__name__} has no attention scores.")
+
+    def compute_output_spec(
+        self, inputs: Any, return_attention_scores: bool = False, **_: Any
+    ) -> Any:
+        # Stated, not traced: tracing each block would make building a network slow.
+        outputs = keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        return outputs, keras.KerasTensor(self.scores_shape(inputs.shape), dtype)
+
+
+def register(layer: type) -> type:
+    """Lets Keras load the layer from a file wherever keras_archs is imported."""
+    return keras.saving.register_keras_serializable(package="keras_archs")(layer)
+
+
+def channels_of(input_shape: Shape, layer: keras.layers.Layer) -> int:
+    """Channels of a map of `input_shape`.
+
+    Raises:
+        ValueError: it is no `(batch, height, width, channels)` with known channels.
+    """
+    if len(input_shape) != 4 or input_shape[-1] is None:
+        raise InputError(
+            f"{layer.name} takes (batch, height, width, channels) with known channels, got"
+            f" {tuple(input_shape)}."
+        )
+    return int(input_shape[-1])
+
+
+def reduced(channels: int, ratio: float) -> int:
+    """`ratio * channels` rounded down, at least 1."""
+    return max(1, int(channels * ratio))
+
+
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """Returns `value`, or raises a ValueError that names it unless it is one of `allowed`."""
+    if value not in allowed:
+        raise InputError(f"{name} must be {', '.join(map(repr, allowed))}, got {value!r}.")
+    return value
+
+
+def flatten(x: Any) -> Any:
+    """`(batch, height, width, channels)` to `(batch, height * width, channels)`."""
+    _, height, width, channels = ops.shape(x)
+    return ops.reshape(x, (-1, height * width, channels))
+
+
+def full_precision(x: Any) -> Any:
+    """`x` in float32 if it is in half precision, whose range ends at 65504 or has 8 bits."""
+    half = keras.backend.standardize_dtype(x.dtype) in {"float16", "bfloat16"}
+    return ops.cast(x, "float32") if half else x

@@ -1,0 +1,62 @@
+"""Efficient channel attention: a gate for each channel, from its neighbours."""
+
+import math
+from typing import Any
+
+from keras import layers, ops
+
+from keras_archs.errors import InputError
+from keras_archs.layers.base import Block, Shape, channels_of, register
+
+
+@register
+class ECA(Block):
+    """Scales each channel by a gate that one convolution along the channels computes.
+
+    The means of the channels are filtered by a single kernel of a few weights: no reduction, no
+    bias.
+
+    Args:
+        kernel_size: odd number of neighbouring channels that a gate sees; by default the odd
+            number that `log2(channels) / 2 + 1 / 2` is rounded to, at least 3.
+
+    Input and output: `(batch, height, width, channels)`; height and width may be unknown.
+
+    Raises:
+        ValueError: the kernel size is no odd positive number, or the input is no feature map.
+
+    Source: Wang et al. 2020, arXiv:1910.03151, equations 9 and 12.
+    """
+
+    def __init__(self, kernel_size: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if kernel_size is not None and (not isinstance(kernel_size, int) or kernel_size % 2 != 1):
+            raise InputError(f"kernel_size must be an odd positive integer, got {kernel_size!r}.")
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape: Shape) -> None:
+        channels = channels_of(input_shape, self)
+        self.conv = self.inner(
+            layers.Conv1D,
+            1,
+            self.kernel_size or _kernel_size(channels),
+            padding="same",
+            use_bias=False,
+            activation="sigmoid",
+            name="conv",
+        )
+        self.conv.build((None, channels, 1))
+
+    def call(self, inputs: Any) -> Any:
+        means = ops.mean(inputs, axis=(1, 2))
+        gate = self.conv(ops.expand_dims(means, -1))
+        return inputs * ops.reshape(gate, (-1, 1, 1, inputs.shape[-1]))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kernel_size": self.kernel_size}
+
+
+def _kernel_size(channels: int) -> int:
+    """The authors' code truncates first and then goes up to the next odd number."""
+    truncated = int(abs((math.log2(channels) + 1) / 2))
+    return max(3, truncated if truncated % 2 else truncated + 1)

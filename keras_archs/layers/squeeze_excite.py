@@ -1,0 +1,74 @@
+"""Squeeze-and-excitation: a gate for each channel, from the mean of its map."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from keras_archs.arguments import check_positive, check_positive_int
+from keras_archs.layers.base import Block, Shape, channels_of, reduced, register
+
+
+@register
+class SqueezeExcite(Block):
+    """Scales each channel by a gate that two dense layers compute from the means of all channels.
+
+    Args:
+        squeeze_ratio: channels between the two layers, relative to those of the input. 1/16 in
+            the paper.
+        squeezed_channels: the same as a number, in place of the ratio.
+        activation: between the two layers.
+        gate_activation: of the gate.
+
+    Input and output: `(batch, height, width, channels)`; height and width may be unknown.
+
+    Raises:
+        ValueError: the ratio or the number is not positive, or the input is no feature map.
+
+    Source: Hu et al. 2018, arXiv:1709.01507, equations 2 to 4.
+    """
+
+    def __init__(
+        self,
+        squeeze_ratio: float = 1 / 16,
+        squeezed_channels: int | None = None,
+        activation: Any = "relu",
+        gate_activation: Any = "sigmoid",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.squeeze_ratio = check_positive("squeeze_ratio", squeeze_ratio)
+        if squeezed_channels is not None:
+            check_positive_int("squeezed_channels", squeezed_channels)
+        self.squeezed_channels = squeezed_channels
+        self.activation = keras.activations.get(activation)
+        self.gate_activation = keras.activations.get(gate_activation)
+
+    def build(self, input_shape: Shape) -> None:
+        channels = channels_of(input_shape, self)
+        squeezed = self.squeezed_channels or reduced(channels, self.squeeze_ratio)
+        self.reduce = self.inner(
+            layers.Dense,
+            squeezed,
+            activation=self.activation,
+            kernel_initializer="he_normal",
+            name="reduce",
+        )
+        self.expand = self.inner(
+            layers.Dense, channels, activation=self.gate_activation, name="expand"
+        )
+        self.reduce.build((None, channels))
+        self.expand.build((None, squeezed))
+
+    def call(self, inputs: Any) -> Any:
+        gate = self.expand(self.reduce(ops.mean(inputs, axis=(1, 2))))
+        return inputs * ops.reshape(gate, (-1, 1, 1, inputs.shape[-1]))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "squeeze_ratio": self.squeeze_ratio,
+            "squeezed_channels": self.squeezed_channels,
+            "activation": keras.activations.serialize(self.activation),
+            "gate_activation": keras.activations.serialize(self.gate_activation),
+        }

@@ -1,0 +1,39 @@
+"""Stochastic depth: whole residual branches dropped while training."""
+
+from typing import Any
+
+import keras
+
+from keras_archs.layers.base import Shape, register
+
+
+@register
+class StochasticDepth(keras.layers.Dropout):
+    """Drops the whole input of an image at `rate` while training, and scales up what it keeps.
+
+    Stands at the end of a residual branch, in front of the addition. "Drop connect" in
+    EfficientNet's code.
+
+    Args:
+        rate: probability of dropping an image's branch, in [0, 1).
+        seed: of the random numbers; None draws one.
+
+    Input and output: `(batch, ...)` of any rank.
+
+    Raises:
+        ValueError: `rate` lies outside [0, 1].
+
+    Source: Huang et al. 2016, arXiv:1603.09382, section 3; scaled while training, as in all later
+    code, rather than at inference.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed=seed, **kwargs)
+
+    def build(self, input_shape: Shape) -> None:
+        self.noise_shape = (None, *[1] * (len(input_shape) - 1))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["noise_shape"]
+        return config
