@@ -4,6 +4,7 @@ import sys
 
 import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
 from keras_archs.families import (
+    attention_resnet,
     efficientnet,
     efficientnet_v2,
     inception_v3,
@@ -11,9 +12,23 @@ from keras_archs.families import (
     mobilenet_v2,
     mobilenet_v3,
     resnet,
+    resnet_later,
     resnet_v2,
     vgg,
     xception,
+)
+from keras_archs.families.attention_resnet import (
+    AAResNet50,
+    BoTNet50,
+    BoTNet101,
+    CBAMResNet50,
+    CBAMResNet101,
+    ECAResNet50,
+    ECAResNet101,
+    GCResNet50,
+    GCResNet101,
+    NonLocalResNet50,
+    NonLocalResNet101,
 )
 from keras_archs.families.efficientnet import (
     EfficientNet,
@@ -42,11 +57,51 @@ from keras_archs.families.efficientnet_v2 import (
     EfficientNetV2S,
     EfficientNetV2XL,
 )
-from keras_archs.families.inception_v3 import InceptionV3
-from keras_archs.families.mobilenet import MobileNet
-from keras_archs.families.mobilenet_v2 import MobileNetV2
-from keras_archs.families.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
-from keras_archs.families.resnet import ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from keras_archs.families.inception_v3 import (
+    InceptionV3,
+)
+from keras_archs.families.mobilenet import (
+    MobileNet,
+)
+from keras_archs.families.mobilenet_v2 import (
+    MobileNetV2,
+)
+from keras_archs.families.mobilenet_v3 import (
+    MobileNetV3Large,
+    MobileNetV3Small,
+)
+from keras_archs.families.resnet import (
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+)
+from keras_archs.families.resnet_later import (
+    ResNet18D,
+    ResNet34D,
+    ResNet50D,
+    ResNet101D,
+    ResNet152D,
+    ResNetRS50,
+    ResNetRS101,
+    ResNetRS152,
+    ResNetRS200,
+    ResNetRS270,
+    ResNetRS350,
+    ResNetRS420,
+    ResNeXt50,
+    ResNeXt101,
+    SEResNet18,
+    SEResNet34,
+    SEResNet50,
+    SEResNet101,
+    SEResNet152,
+    SEResNeXt50,
+    SEResNeXt101,
+    WideResNet50,
+    WideResNet101,
+)
 from keras_archs.families.resnet_v2 import (
     ResNet18V2,
     ResNet34V2,
@@ -54,8 +109,15 @@ from keras_archs.families.resnet_v2 import (
     ResNet101V2,
     ResNet152V2,
 )
-from keras_archs.families.vgg import VGG11, VGG13, VGG16, VGG19
-from keras_archs.families.xception import Xception
+from keras_archs.families.vgg import (
+    VGG11,
+    VGG13,
+    VGG16,
+    VGG19,
+)
+from keras_archs.families.xception import (
+    Xception,
+)
 from keras_archs.layers import (
     CBAM,
     ECA,
@@ -83,7 +145,14 @@ __all__ = [
     "VGG13",
     "VGG16",
     "VGG19",
+    "AAResNet50",
     "AttentionAugmentedConv2D",
+    "BoTNet50",
+    "BoTNet101",
+    "CBAMResNet50",
+    "CBAMResNet101",
+    "ECAResNet50",
+    "ECAResNet101",
     "EfficientNet",
     "EfficientNetB0",
     "EfficientNetB1",
@@ -106,6 +175,8 @@ __all__ = [
     "EfficientNetV2M",
     "EfficientNetV2S",
     "EfficientNetV2XL",
+    "GCResNet50",
+    "GCResNet101",
     "GlobalContext",
     "InceptionV3",
     "MobileNet",
@@ -114,19 +185,45 @@ __all__ = [
     "MobileNetV3Small",
     "MultiHeadSelfAttention2D",
     "NonLocalBlock",
+    "NonLocalResNet50",
+    "NonLocalResNet101",
+    "ResNeXt50",
+    "ResNeXt101",
     "ResNet18",
+    "ResNet18D",
     "ResNet18V2",
     "ResNet34",
+    "ResNet34D",
     "ResNet34V2",
     "ResNet50",
+    "ResNet50D",
     "ResNet50V2",
     "ResNet101",
+    "ResNet101D",
     "ResNet101V2",
     "ResNet152",
+    "ResNet152D",
     "ResNet152V2",
+    "ResNetRS50",
+    "ResNetRS101",
+    "ResNetRS152",
+    "ResNetRS200",
+    "ResNetRS270",
+    "ResNetRS350",
+    "ResNetRS420",
+    "SEResNeXt50",
+    "SEResNeXt101",
+    "SEResNet18",
+    "SEResNet34",
+    "SEResNet50",
+    "SEResNet101",
+    "SEResNet152",
     "SqueezeExcite",
     "StochasticDepth",
+    "WideResNet50",
+    "WideResNet101",
     "Xception",
+    "attention_resnet",
     "compound_scaling",
     "create_model",
     "decode_predictions",
@@ -140,6 +237,7 @@ __all__ = [
     "preprocess_input",
     "profile",
     "resnet",
+    "resnet_later",
     "resnet_v2",
     "vgg",
     "xception",

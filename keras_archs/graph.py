@@ -1,7 +1,8 @@
 """The calls that make up a functional model.
 
-Keras keeps them in a private attribute, `_nodes_by_depth`; this is the only place that reads it,
-and `tests/keras_archs/test_profiling.py` fails if it changes.
+Keras keeps them, and the layers inside a layer, in private attributes, `_nodes_by_depth` and
+`_layers`; this is the only place that reads them, and `tests/keras_archs/test_profiling.py` fails
+if they change.
 """
 
 from collections.abc import Iterator
@@ -34,3 +35,22 @@ def calls(model: keras.Model) -> Iterator[Call]:
         for node in nodes:
             if not node.is_input:
                 yield Call(node.operation, node.input_tensors, node.output_tensors)
+
+
+def opened(call: Call) -> Iterator[Call]:
+    """What happens inside a layer made of layers; nothing for any other.
+
+    Raises:
+        ValueError: the layer cannot be called on symbolic tensors.
+    """
+    layer = call.operation
+    if not getattr(layer, "_layers", None):
+        return
+    inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in call.inputs]
+    try:
+        outputs = layer.call(*inputs)
+    except Exception as error:  # a layer of any origin
+        raise InputError(f"{layer.name} cannot be read symbolically: {error}") from error
+    for inner in calls(keras.Model(inputs, outputs)):
+        yield inner
+        yield from opened(inner)

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional
+from keras_archs.graph import Call, calls, check_functional, opened
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class LayerProfile:
         type: class of the layer.
         output_shape: shape of the first output without the batch.
         parameters: weights of the layer; 0 from the second call of a shared layer on.
-        multiply_adds: of convolutions and dense layers; biases, norms, activations and pooling
-            count nothing, as in the papers' tables.
+        multiply_adds: of convolutions, dense layers and products of matrices, those inside
+            attention and other layers made of layers included; biases, norms, activations and
+            pooling count nothing, as in the papers' tables.
         activation_bytes: bytes of the outputs.
     """
 
@@ -119,7 +120,7 @@ def _rows(model: keras.Model, prefix: str, seen: set[int]) -> list[LayerProfile]
                 type=type(layer).__name__,
                 output_shape=tuple(call.outputs[0].shape[1:]),
                 parameters=_parameters(layer) if first else 0,
-                multiply_adds=_multiply_adds(call),
+                multiply_adds=sum(map(_multiply_adds, (call, *opened(call)))),
                 activation_bytes=sum(map(_bytes, call.outputs)),
             )
         )
@@ -139,6 +140,12 @@ def _multiply_adds(call: Call) -> int:
     """Each position of the map meets each weight of the kernel once."""
     layer = call.operation
     positions = math.prod(call.outputs[0].shape[1:-1])
+    # Keras does not export the classes of its operations.
+    match type(layer).__name__:
+        case "Matmul":
+            return positions * call.outputs[0].shape[-1] * call.inputs[0].shape[-1]
+        case "Einsum":
+            return _einsum(layer.subscripts, call)
     match layer:
         case layers.Conv2DTranspose() | layers.Conv1DTranspose() | layers.Conv3DTranspose():
             positions = math.prod(call.inputs[0].shape[1:-1])
@@ -157,3 +164,11 @@ def _multiply_adds(call: Call) -> int:
         case _:
             kernels = []
     return positions * sum(math.prod(kernel.shape) for kernel in kernels)
+
+
+def _einsum(subscripts: str, call: Call) -> int:
+    """The sizes of all axes multiplied; the batch is the axis of unknown size."""
+    inputs, output = subscripts.split("->")
+    sizes = dict(zip(output, call.outputs[0].shape, strict=True))
+    sizes |= dict(zip(inputs.split(",")[0], call.inputs[0].shape, strict=True))
+    return math.prod(size for size in sizes.values() if size is not None)

@@ -21,6 +21,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_positive, check_positive_int, check_rate
 from keras_archs.errors import InputError
+from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TORCH, Preprocessing
 from keras_archs.registry import Family
 from keras_archs.rounding import make_divisible
@@ -167,9 +168,7 @@ def residual(inputs: Any, x: Any, stride: int, drop_rate: float, name: str) -> A
     """The skip connection with stochastic depth, where the two maps fit."""
     if stride > 1 or inputs.shape[-1] != x.shape[-1]:
         return x
-    if drop_rate > 0:
-        x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    return layers.Add(name=f"{name}_add")([x, inputs])
+    return layers.Add(name=f"{name}_add")([stochastic_depth(x, drop_rate, name), inputs])
 
 
 def squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:

@@ -15,7 +15,9 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared
+from keras_archs.arguments import Shared, check_rate
+from keras_archs.families.resnet import STOCHASTIC_DEPTH
+from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -25,30 +27,37 @@ FAMILY = Family(
     name="resnet_v2",
     paper="He et al. 2016, arXiv:1603.05027, figure 4e",
     preprocessing=TF,
+    arguments=STOCHASTIC_DEPTH,
 )
 preprocess_input = FAMILY.preprocessing
 
 WIDTHS = (64, 128, 256, 512)
 
 
-def _resnet_v2(variant: "Variant", **shared: Unpack[Shared]) -> keras.Model:
+def _resnet_v2(
+    variant: "Variant", *, drop_connect_rate: float = 0.0, **shared: Unpack[Shared]
+) -> keras.Model:
     """A 7x7 stem and four stages of pre-activated residual blocks."""
+    check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), published=variant.imagenet)
     x = _conv(scaffold.inputs, 64, 7, 2, variant.bottleneck, name="conv1")
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     block = _bottleneck if variant.bottleneck else _basic
+    count, blocks = 0, sum(variant.depths)
     for stage, (depth, width) in enumerate(zip(variant.depths, WIDTHS, strict=True), 2):
         for index in range(1, depth + 1):
             if variant.bottleneck:
                 shrink = index == depth and stage < 5
             else:
                 shrink = index == 1 and stage > 2
-            x = block(x, width, 2 if shrink else 1, f"conv{stage}_block{index}")
+            count += 1
+            drop_rate = drop_connect_rate * count / blocks
+            x = block(x, width, 2 if shrink else 1, drop_rate, f"conv{stage}_block{index}")
     return scaffold.finish(_bn_relu(x, "post"))
 
 
-def _basic(x: Any, width: int, stride: int, name: str) -> Any:
+def _basic(x: Any, width: int, stride: int, drop_rate: float, name: str) -> Any:
     preact = _bn_relu(x, f"{name}_preact")
     shortcut = x
     if stride > 1:
@@ -56,10 +65,10 @@ def _basic(x: Any, width: int, stride: int, name: str) -> Any:
     x = _conv(preact, width, 3, stride, False, f"{name}_1")
     x = _bn_relu(x, f"{name}_1")
     x = _conv(x, width, 3, 1, False, f"{name}_2")
-    return layers.Add(name=f"{name}_out")([shortcut, x])
+    return layers.Add(name=f"{name}_out")([shortcut, stochastic_depth(x, drop_rate, name)])
 
 
-def _bottleneck(x: Any, width: int, stride: int, name: str) -> Any:
+def _bottleneck(x: Any, width: int, stride: int, drop_rate: float, name: str) -> Any:
     preact = _bn_relu(x, f"{name}_preact")
     if x.shape[-1] != 4 * width:
         shortcut = _conv(preact, 4 * width, 1, stride, True, f"{name}_0")
@@ -72,7 +81,7 @@ def _bottleneck(x: Any, width: int, stride: int, name: str) -> Any:
     x = _conv(x, width, 3, stride, False, f"{name}_2")
     x = _bn_relu(x, f"{name}_2")
     x = _conv(x, 4 * width, 1, 1, True, f"{name}_3")
-    return layers.Add(name=f"{name}_out")([shortcut, x])
+    return layers.Add(name=f"{name}_out")([shortcut, stochastic_depth(x, drop_rate, name)])
 
 
 def _bn_relu(x: Any, name: str) -> Any:

@@ -24,10 +24,12 @@ class AttentionAugmentedConv2D(Block):
         nu: share of `filters` that come from attention.
         num_heads: number of heads; divides `nu * filters`.
         position: see `MultiHeadSelfAttention2D`.
+        strides: of the convolution, 1 or 2; attention sees the map averaged as with `pool`.
         pool: whether attention sees the map averaged over 3x3 at stride 2, and its result is
             enlarged bilinearly, as the paper does for large maps.
 
-    Input: `(batch, height, width, channels)`. Output: `(batch, height, width, filters)`.
+    Input: `(batch, height, width, channels)`. Output: `(batch, height / strides, width / strides,
+    filters)`, rounded up.
 
     Raises:
         ValueError: an argument is out of range, or attention would take all filters or fewer than
@@ -43,6 +45,7 @@ class AttentionAugmentedConv2D(Block):
         kappa: float = 0.2,
         nu: float = 0.1,
         num_heads: int = 8,
+        strides: int = 1,
         position: str | None = "relative",
         pool: bool = False,
         **kwargs: Any,
@@ -61,12 +64,15 @@ class AttentionAugmentedConv2D(Block):
                 " each."
             )
         self.kappa, self.nu, self.pool = kappa, nu, pool
+        self.strides = check_choice("strides", strides, (1, 2))
+        self.halvings = (strides == 2) + pool
         self.position = check_choice("position", position, (None, "absolute", "relative", "bias"))
         attended = num_heads * value_dim
         self.conv = self.inner(
             layers.Conv2D,
             filters - attended,
             kernel_size,
+            strides=strides,
             padding="same",
             use_bias=False,
             kernel_initializer="he_normal",
@@ -85,23 +91,20 @@ class AttentionAugmentedConv2D(Block):
     def build(self, input_shape: Shape) -> None:
         channels_of(input_shape, self)
         self.conv.build(input_shape)
-        batch, height, width, channels = input_shape
-        if self.pool:
-            height, width = (side and -(-side // 2) for side in (height, width))
-        self.attention.build((batch, height, width, channels))
+        self.attention.build(_halved(input_shape, self.halvings))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        x = inputs
-        if self.pool:
+        convolved, x = self.conv(inputs), inputs
+        for _ in range(self.halvings):
             x = ops.average_pool(x, 3, strides=2, padding="same")
         x = self.attention(x, training=training)
         if self.pool:
-            _, height, width, _ = ops.shape(inputs)
+            _, height, width, _ = ops.shape(convolved)
             x = ops.image.resize(x, (height, width), interpolation="bilinear")
-        return ops.concatenate([self.conv(inputs), ops.cast(x, self.compute_dtype)], axis=-1)
+        return ops.concatenate([convolved, ops.cast(x, self.compute_dtype)], axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.filters)
+        return (*_halved(input_shape, self.strides == 2)[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -111,6 +114,15 @@ class AttentionAugmentedConv2D(Block):
             "kappa": self.kappa,
             "nu": self.nu,
             "num_heads": self.num_heads,
+            "strides": self.strides,
             "position": self.position,
             "pool": self.pool,
         }
+
+
+def _halved(shape: Shape, times: int) -> Shape:
+    """Shape of a map behind "same" steps of stride 2."""
+    batch, height, width, channels = shape
+    for _ in range(times):
+        height, width = (side and -(-side // 2) for side in (height, width))
+    return batch, height, width, channels

@@ -26,7 +26,7 @@ class Block(keras.layers.Layer):
 
     def scores_shape(self, input_shape: Shape) -> Shape:
         """Shape of what `return_attention_scores` adds to the output."""
-        raise InputError(f"{type(self).__name__} has no attention scores.")
+        raise InputError(f"{self.name} has no attention scores for a map of {tuple(input_shape)}.")
 
     def compute_output_spec(
         self, inputs: Any, return_attention_scores: bool = False, **_: Any

@@ -37,3 +37,8 @@ class StochasticDepth(keras.layers.Dropout):
         config = super().get_config()
         del config["noise_shape"]
         return config
+
+
+def stochastic_depth(x: Any, rate: float, name: str) -> Any:
+    """The branch `x` of the block `name` behind a `StochasticDepth`, or itself at a rate of 0."""
+    return StochasticDepth(rate, name=f"{name}_drop")(x) if rate else x

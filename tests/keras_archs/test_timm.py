@@ -82,3 +82,94 @@ def test_resnet_v2(depth):
     assert sum(w.numpy().size for w in ours.trainable_weights) == sum(
         parameter.numel() for parameter in theirs.parameters()
     )
+
+
+def resnet_modules(name):
+    """timm's names of what one of our layers holds: conv3_block1_gate is layer2.0.se.fc1 and fc2.
+
+    The pooling of a ResNet-D's shortcut stands at index 0 there.
+    """
+    fixed = {
+        "predictions": "fc",
+        "conv1_conv": "conv1",
+        "conv1_bn": "bn1",
+        "conv1_1_conv": "conv1.0",
+        "conv1_1_bn": "conv1.1",
+        "conv1_2_conv": "conv1.3",
+        "conv1_2_bn": "conv1.4",
+        "conv1_3_conv": "conv1.6",
+        "conv1_3_bn": "bn1",
+        "pool1_conv": "maxpool.0",
+        "pool1_bn": "maxpool.1",
+    }
+    if name in fixed:
+        return [fixed[name]]
+    stage, block, part, *kind = name.split("_")
+    prefix = f"layer{int(stage[4:]) - 1}.{int(block[5:]) - 1}"
+    if part == "gate":
+        return [f"{prefix}.se.fc1", f"{prefix}.se.fc2", f"{prefix}.se.conv"]
+    if part == "0":
+        kinds = {"conv": torch.nn.Conv2d, "bn": torch.nn.BatchNorm2d}
+        return [f"{prefix}.downsample", kinds[kind[0]]]
+    return [f"{prefix}.{kind[0]}{part}"]
+
+
+def modules_of(theirs, name):
+    first, *others = resnet_modules(name)
+    if others and isinstance(others[0], type):
+        return [m for m in theirs.get_submodule(first) if isinstance(m, others[0])]
+    known = dict(theirs.named_modules())
+    return [known[each] for each in (first, *others) if each in known]
+
+
+def eca_resnet50():
+    resnet = timm.models.resnet
+    return resnet.ResNet(resnet.Bottleneck, (3, 4, 6, 3), block_args={"attn_layer": "eca"})
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("ResNet18D", "resnet18d"),
+        ("ResNet50D", "resnet50d"),
+        ("ResNetRS50", "resnetrs50"),
+        ("ResNeXt50", "resnext50_32x4d"),
+        ("WideResNet50", "wide_resnet50_2"),
+        ("SEResNet50", "seresnet50"),
+        ("SEResNeXt50", "seresnext50_32x4d"),
+        ("ECAResNet50", eca_resnet50),
+    ],
+)
+def test_later_resnets(ours, theirs):
+    theirs = random_timm_model(theirs) if isinstance(theirs, str) else theirs()
+    test_torchvision.randomize(theirs.eval())
+    model = getattr(keras_archs, ours)(input_shape=(None, None, 3), classifier_activation=None)
+    for layer in model.layers:
+        if layer.weights:
+            weights = [
+                weight
+                for module in modules_of(theirs, layer.name)
+                for weight in test_torchvision.weights_of(module)
+            ]
+            layer.set_weights(
+                [w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)]
+            )
+    for side in SIZES:
+        x = images(side)
+        assert_close(model(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)
+    assert sum(w.numpy().size for w in model.trainable_weights) == sum(
+        parameter.numel() for parameter in theirs.parameters()
+    )
+
+
+def test_botnet_attention():
+    theirs = timm.layers.BottleneckAttn(32, feat_size=(6, 5), num_heads=4, scale_pos_embed=True)
+    layer = keras_archs.MultiHeadSelfAttention2D(4)
+    x = images(6, count=2)[:, :, :5].repeat(11, axis=-1)[..., :32]
+    layer(x)
+    pos = theirs.pos_embed
+    weights = [theirs.qkv.weight[..., 0, 0].T, pos.height_rel, pos.width_rel]
+    by_size = {tuple(w.shape): w.detach().numpy() for w in weights}
+    for variable in layer.trainable_weights:
+        variable.assign(by_size[tuple(variable.shape)])
+    assert_close(layer(x).numpy(), test_torchvision.outputs(theirs.eval(), x), 1e-5)

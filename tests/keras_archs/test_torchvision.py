@@ -40,7 +40,8 @@ def weights_of(module):
     if isinstance(module, torch.nn.BatchNorm2d):
         tensors = [module.weight, module.bias, module.running_mean, module.running_var]
     else:
-        axes = (2, 3, 1, 0) if isinstance(module, torch.nn.Conv2d) else (1, 0)
+        # Kernels: (out, in, ...) there, (..., in, out) here.
+        axes = (*range(2, module.weight.ndim), 1, 0)
         tensors = [module.weight.permute(axes)]
         tensors += [] if module.bias is None else [module.bias]
     return [tensor.detach().numpy() for tensor in tensors]
