@@ -7,7 +7,12 @@ from keras_archs.families import (
     attention_resnet,
     efficientnet,
     efficientnet_v2,
+    inception_blocks,
+    inception_resnet_v2,
+    inception_v1,
+    inception_v2,
     inception_v3,
+    inception_v4,
     mobilenet,
     mobilenet_v2,
     mobilenet_v3,
@@ -57,8 +62,20 @@ from keras_archs.families.efficientnet_v2 import (
     EfficientNetV2S,
     EfficientNetV2XL,
 )
+from keras_archs.families.inception_resnet_v2 import (
+    InceptionResNetV2,
+)
+from keras_archs.families.inception_v1 import (
+    InceptionV1,
+)
+from keras_archs.families.inception_v2 import (
+    InceptionV2,
+)
 from keras_archs.families.inception_v3 import (
     InceptionV3,
+)
+from keras_archs.families.inception_v4 import (
+    InceptionV4,
 )
 from keras_archs.families.mobilenet import (
     MobileNet,
@@ -178,7 +195,11 @@ __all__ = [
     "GCResNet50",
     "GCResNet101",
     "GlobalContext",
+    "InceptionResNetV2",
+    "InceptionV1",
+    "InceptionV2",
     "InceptionV3",
+    "InceptionV4",
     "MobileNet",
     "MobileNetV2",
     "MobileNetV3Large",
@@ -229,7 +250,12 @@ __all__ = [
     "decode_predictions",
     "efficientnet",
     "efficientnet_v2",
+    "inception_blocks",
+    "inception_resnet_v2",
+    "inception_v1",
+    "inception_v2",
     "inception_v3",
+    "inception_v4",
     "list_models",
     "mobilenet",
     "mobilenet_v2",

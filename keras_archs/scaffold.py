@@ -115,14 +115,16 @@ class Scaffold:
         load_weights(model, self.weights, self.published, self.include_top)
         return model
 
-    def classify(self, x: Any, kernel_initializer: Any = "glorot_uniform") -> Any:
+    def classify(
+        self, x: Any, kernel_initializer: Any = "glorot_uniform", name: str = "predictions"
+    ) -> Any:
         """The classifier as a dense layer on `(batch, features)`, in float32."""
         return layers.Dense(
             self.classes,
             activation=self.classifier_activation,
             kernel_initializer=kernel_initializer,
             dtype=head_dtype(),
-            name="predictions",
+            name=name,
         )(x)
 
     def classify_map(self, x: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ SAME = [
     *[(name, name, {}) for name in ("ResNet50V2", "ResNet101V2", "ResNet152V2")],
     *[(name, name, {}) for name in ("EfficientNetB0", "EfficientNetB1", "EfficientNetB3")],
     *[(name, name, {}) for name in ("EfficientNetV2B0", "EfficientNetV2B2", "EfficientNetV2S")],
-    *[(name, name, {}) for name in ("InceptionV3", "Xception")],
+    *[(name, name, {}) for name in ("InceptionV3", "InceptionResNetV2", "Xception")],
 ]
 IDS = [" ".join([ours, *map(str, arguments.values())]) for ours, _, arguments in SAME]
 SIZES = (64, 97)
@@ -37,8 +37,8 @@ def reference_model(name, **arguments):
 
 
 def side(name, size):
-    """InceptionV3 and Xception need at least 75 and 71 pixels."""
-    return size + 32 if name in {"InceptionV3", "Xception"} else size
+    """The Inceptions and Xception need at least 75 and 71 pixels."""
+    return size + 32 if name in {"InceptionV3", "InceptionResNetV2", "Xception"} else size
 
 
 def with_weights(model):

@@ -163,7 +163,9 @@ def test_later_resnets(ours, theirs):
 
 
 def test_botnet_attention():
-    theirs = timm.layers.BottleneckAttn(32, feat_size=(6, 5), num_heads=4, scale_pos_embed=True)
+    theirs = timm.layers.bottleneck_attn.BottleneckAttn(
+        32, feat_size=(6, 5), num_heads=4, scale_pos_embed=True
+    )
     layer = keras_archs.MultiHeadSelfAttention2D(4)
     x = images(6, count=2)[:, :, :5].repeat(11, axis=-1)[..., :32]
     layer(x)
@@ -173,3 +175,76 @@ def test_botnet_attention():
     for variable in layer.trainable_weights:
         variable.assign(by_size[tuple(variable.shape)])
     assert_close(layer(x).numpy(), test_torchvision.outputs(theirs.eval(), x), 1e-5)
+
+
+def inception_v4_modules():
+    """timm's names of our convolutions: a2_3_1 is features.7.branch2.0."""
+    names = {f"stem{i}": f"features.{i - 1}" for i in (1, 2, 3)}
+    names |= {"stem4": "features.3.conv", "stem6_1_shrink": "features.5.conv"}
+    names |= {"stem5_1_1": "features.4.branch0.0", "stem5_1_last": "features.4.branch0.1"}
+    names |= {f"stem5_2_{i}": f"features.4.branch1.{i - 1}" for i in (1, 2, 3)}
+    names |= {"stem5_2_last": "features.4.branch1.3"}
+    names |= {"a_reduction_1_shrink": "features.10.branch0"}
+    names |= {f"a_reduction_2_{i}": f"features.10.branch1.{i - 1}" for i in (1, 2)}
+    names |= {"a_reduction_2_shrink": "features.10.branch1.2"}
+    for branch, length in ((1, 1), (2, 3)):
+        prefix = f"features.18.branch{branch - 1}"
+        names |= {f"b_reduction_{branch}_{i}": f"{prefix}.{i - 1}" for i in range(1, length + 1)}
+        names |= {f"b_reduction_{branch}_shrink": f"{prefix}.{length}"}
+    for kind, first, count, lengths in (
+        ("a", 6, 4, (2, 3)),
+        ("b", 11, 7, (3, 5)),
+        ("c", 19, 3, ()),
+    ):
+        for block in range(1, count + 1):
+            ours, theirs = f"{kind}{block}", f"features.{first + block - 1}"
+            names |= {f"{ours}_1_1": f"{theirs}.branch0", f"{ours}_pool_1": f"{theirs}.branch3.1"}
+            for branch, length in enumerate(lengths, 1):
+                for i in range(length):
+                    names[f"{ours}_{branch + 1}_{i + 1}"] = f"{theirs}.branch{branch}.{i}"
+            if kind == "c":
+                names[f"{ours}_2_1"] = f"{theirs}.branch1_0"
+                names |= {f"{ours}_3_{i + 1}": f"{theirs}.branch2_{i}" for i in range(3)}
+                for side, letter in (("1x3", "a"), ("3x1", "b")):
+                    names[f"{ours}_2_{side}"] = f"{theirs}.branch1_1{letter}"
+                    names[f"{ours}_3_{side}"] = f"{theirs}.branch2_3{letter}"
+    both = {
+        f"{ours}_{kind}": f"{theirs}.{kind}"
+        for ours, theirs in names.items()
+        for kind in ("conv", "bn")
+    }
+    return {**both, "predictions": "last_linear"}
+
+
+def test_inception_v4():
+    theirs = random_timm_model("inception_v4")
+    modules = inception_v4_modules()
+    ours = keras_archs.InceptionV4(input_shape=(None, None, 3), classifier_activation=None)
+    for layer in ours.layers:
+        if layer.weights:
+            module = theirs.get_submodule(modules[layer.name])
+            layer.set_weights(test_torchvision.weights_of(module))
+    for side in (96, 129):
+        x = images(side)
+        assert_close(ours(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)
+
+
+def test_inception_v2():
+    """timm has no BN-Inception; an older collection does."""
+    theirs = pytest.importorskip("pretrainedmodels").bninception(pretrained=None).eval()
+    test_torchvision.randomize(theirs)
+    ours = keras_archs.InceptionV2(input_shape=(None, None, 3), classifier_activation=None)
+    names = {"conv1": "conv1_7x7_s2", "conv2_reduce": "conv2_3x3_reduce", "conv2": "conv2_3x3"}
+    for layer in ours.layers:
+        if layer.weights:
+            stem = layer.name.removesuffix("_conv").removesuffix("_bn")
+            module = names.get(stem, stem) + "_bn" * layer.name.endswith("_bn")
+            module = "last_linear" if layer.name == "predictions" else module
+            layer.set_weights(test_torchvision.weights_of(getattr(theirs, module)))
+    for name, module in theirs.named_modules():
+        if isinstance(module, torch.nn.AvgPool2d) and name.startswith("inception"):
+            module.count_include_pad = False  # TensorFlow's pooling leaves the padding out
+    theirs.global_pool = torch.nn.AdaptiveAvgPool2d(1)
+    for side in (64, 96):
+        x = images(side)
+        assert_close(ours(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)

@@ -111,3 +111,43 @@ def test_vgg_top(batch_norm):
     assert_close(ours(x).numpy(), outputs(theirs, x), TOLERANCE)
     trainable = sum(np.prod(w.shape) for w in ours.trainable_weights)
     assert trainable == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+def googlenet_module(name):
+    """torchvision's name of our layer: inception_3a_5x5_reduce_bn is inception3a.branch3.0.bn."""
+    if name == "predictions":
+        return "fc"
+    stem, kind = name.rsplit("_", 1)
+    fixed = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
+    if stem in fixed:
+        return f"{fixed[stem]}.{kind}"
+    _, block, part = stem.split("_", 2)
+    branches = {
+        "1x1": "branch1",
+        "3x3_reduce": "branch2.0",
+        "3x3": "branch2.1",
+        "5x5_reduce": "branch3.0",
+        "5x5": "branch3.1",
+        "pool_proj": "branch4.1",
+    }
+    return f"inception{block}.{branches[part]}.{kind}"
+
+
+def test_inception_v1():
+    theirs = models.googlenet(weights=None, aux_logits=False, init_weights=False).eval()
+    randomize(theirs)
+    theirs.maxpool4 = torch.nn.MaxPool2d(3, stride=2, ceil_mode=True)  # 2x2 there, 3x3 in table 1
+    ours = keras_archs.InceptionV1(
+        batch_norm=True, large_kernel=3, input_shape=(None, None, 3), classifier_activation=None
+    )
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(weights_of(theirs.get_submodule(googlenet_module(layer.name))))
+    for size in (64, 96):
+        assert_close(ours(images(size)).numpy(), outputs(theirs, images(size)), TOLERANCE)
+
+
+def test_local_response_normalization():
+    x = 30 * images(6).repeat(4, axis=-1)
+    layer = keras_archs.layers.local_response.LocalResponseNormalization()
+    assert_close(np.asarray(layer(x)), outputs(torch.nn.LocalResponseNorm(5, 1e-4, 0.75), x), 1e-5)

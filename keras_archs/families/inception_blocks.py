@@ -1,0 +1,75 @@
+"""What InceptionV3, V4 and Inception-ResNet are made of: branches of convolutions side by side.
+
+`scale` says whether the batch norms have one. Behind a ReLU the next convolution can take it over,
+so the published Keras networks have none.
+"""
+
+from typing import Any
+
+from keras import layers
+
+Conv = tuple[int, int, int]  # filters, kernel height, kernel width
+Branch = tuple[Conv, ...]
+Branches = tuple[Branch, ...]
+
+
+def mixed(x: Any, branches: Branches, name: str, scale: bool = False) -> Any:
+    """All branches side by side; the last has a single convolution, behind average pooling."""
+    *direct, (pooled,) = branches
+    maps = [branch(x, convs, f"{name}_{i}", scale) for i, convs in enumerate(direct, 1)]
+    maps.append(_pool_branch(x, pooled, name, scale))
+    return layers.Concatenate(name=name)(maps)
+
+
+def reduction(x: Any, branches: Branches, name: str, scale: bool = False) -> Any:
+    """The same at half the size: by the last convolution of each branch, and by max pooling."""
+    maps = []
+    for i, (*convs, last) in enumerate(branches, 1):
+        y = branch(x, tuple(convs), f"{name}_{i}", scale)
+        maps.append(conv(y, last, f"{name}_{i}_shrink", scale, stride=2, padding="valid"))
+    maps.append(layers.MaxPooling2D(3, strides=2, name=f"{name}_pool")(x))
+    return layers.Concatenate(name=name)(maps)
+
+
+def split(x: Any, branches: Branches, sides: int, name: str, scale: bool = False) -> Any:
+    """The coarsest maps are filtered by 1x3 and 3x1 side by side.
+
+    Args:
+        branches: the direct one, those that end in two convolutions of `sides` filters, and the
+            pooled one.
+    """
+    direct, *forked, (pooled,) = branches
+    maps = [branch(x, direct, f"{name}_1", scale)]
+    for i, convs in enumerate(forked, 2):
+        y = branch(x, convs, f"{name}_{i}", scale)
+        ends = [
+            conv(y, (sides, height, width), f"{name}_{i}_{height}x{width}", scale)
+            for height, width in ((1, 3), (3, 1))
+        ]
+        maps.append(layers.Concatenate(name=f"{name}_{i}_concat")(ends))
+    maps.append(_pool_branch(x, pooled, name, scale))
+    return layers.Concatenate(name=name)(maps)
+
+
+def branch(x: Any, convs: Branch, name: str, scale: bool = False) -> Any:
+    """Convolutions one behind the other."""
+    for i, each in enumerate(convs, 1):
+        x = conv(x, each, f"{name}_{i}", scale)
+    return x
+
+
+def _pool_branch(x: Any, each: Conv, name: str, scale: bool) -> Any:
+    x = layers.AveragePooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
+    return conv(x, each, f"{name}_pool_1", scale)
+
+
+def conv(
+    x: Any, conv: Conv, name: str, scale: bool = False, stride: int = 1, padding: str = "same"
+) -> Any:
+    """Convolution, batch norm and ReLU."""
+    filters, *kernel = conv
+    x = layers.Conv2D(
+        filters, kernel, strides=stride, padding=padding, use_bias=False, name=f"{name}_conv"
+    )(x)
+    x = layers.BatchNormalization(scale=scale, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

@@ -1,0 +1,47 @@
+"""Local response normalisation: what networks had before batch norm."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_archs.arguments import check_positive_int
+from keras_archs.errors import InputError
+from keras_archs.layers.base import Block, full_precision, register
+
+
+@register
+class LocalResponseNormalization(Block):
+    """Divides each value by the size of its neighbours on the channel axis.
+
+    `x / (1 + alpha / size * sum of squares)**beta` over a window of channels, in float32.
+
+    Args:
+        size: odd number of channels in the window.
+        alpha, beta: see the formula.
+
+    Input and output: `(batch, height, width, channels)`; height and width may be unknown.
+
+    Raises:
+        ValueError: `size` is no odd positive number.
+
+    Source: Krizhevsky et al. 2012, section 3.3, with the constants of Caffe's GoogLeNet.
+    """
+
+    def __init__(
+        self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if check_positive_int("size", size) % 2 == 0:
+            raise InputError(f"size must be odd, got {size}.")
+        self.size, self.alpha, self.beta = size, alpha, beta
+
+    def call(self, inputs: Any) -> Any:
+        x = full_precision(inputs)
+        side, channels = self.size // 2, inputs.shape[-1]
+        squares = ops.pad(ops.square(x), ((0, 0), (0, 0), (0, 0), (side, side)))
+        total = sum(squares[..., i : i + channels] for i in range(self.size))
+        return ops.cast(x * (1 + self.alpha / self.size * total) ** -self.beta, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"size": self.size, "alpha": self.alpha, "beta": self.beta}
+        return {**super().get_config(), **config}
