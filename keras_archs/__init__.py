@@ -5,6 +5,7 @@ import sys
 import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
 from keras_archs.families import (
     attention_resnet,
+    coatnet,
     efficientnet,
     efficientnet_v2,
     inception_blocks,
@@ -16,6 +17,7 @@ from keras_archs.families import (
     mobilenet,
     mobilenet_v2,
     mobilenet_v3,
+    mobilenet_v4,
     resnet,
     resnet_later,
     resnet_v2,
@@ -34,6 +36,13 @@ from keras_archs.families.attention_resnet import (
     GCResNet101,
     NonLocalResNet50,
     NonLocalResNet101,
+)
+from keras_archs.families.coatnet import (
+    CoAtNet0,
+    CoAtNet1,
+    CoAtNet2,
+    CoAtNet3,
+    CoAtNet4,
 )
 from keras_archs.families.efficientnet import (
     EfficientNet,
@@ -86,6 +95,13 @@ from keras_archs.families.mobilenet_v2 import (
 from keras_archs.families.mobilenet_v3 import (
     MobileNetV3Large,
     MobileNetV3Small,
+)
+from keras_archs.families.mobilenet_v4 import (
+    MobileNetV4ConvLarge,
+    MobileNetV4ConvMedium,
+    MobileNetV4ConvSmall,
+    MobileNetV4HybridLarge,
+    MobileNetV4HybridMedium,
 )
 from keras_archs.families.resnet import (
     ResNet18,
@@ -140,7 +156,10 @@ from keras_archs.layers import (
     ECA,
     AttentionAugmentedConv2D,
     GlobalContext,
+    LayerScale,
+    LocalResponseNormalization,
     MultiHeadSelfAttention2D,
+    MultiQueryAttention2D,
     NonLocalBlock,
     SqueezeExcite,
     StochasticDepth,
@@ -168,6 +187,11 @@ __all__ = [
     "BoTNet101",
     "CBAMResNet50",
     "CBAMResNet101",
+    "CoAtNet0",
+    "CoAtNet1",
+    "CoAtNet2",
+    "CoAtNet3",
+    "CoAtNet4",
     "ECAResNet50",
     "ECAResNet101",
     "EfficientNet",
@@ -200,11 +224,19 @@ __all__ = [
     "InceptionV2",
     "InceptionV3",
     "InceptionV4",
+    "LayerScale",
+    "LocalResponseNormalization",
     "MobileNet",
     "MobileNetV2",
     "MobileNetV3Large",
     "MobileNetV3Small",
+    "MobileNetV4ConvLarge",
+    "MobileNetV4ConvMedium",
+    "MobileNetV4ConvSmall",
+    "MobileNetV4HybridLarge",
+    "MobileNetV4HybridMedium",
     "MultiHeadSelfAttention2D",
+    "MultiQueryAttention2D",
     "NonLocalBlock",
     "NonLocalResNet50",
     "NonLocalResNet101",
@@ -245,6 +277,7 @@ __all__ = [
     "WideResNet101",
     "Xception",
     "attention_resnet",
+    "coatnet",
     "compound_scaling",
     "create_model",
     "decode_predictions",
@@ -260,6 +293,7 @@ __all__ = [
     "mobilenet",
     "mobilenet_v2",
     "mobilenet_v3",
+    "mobilenet_v4",
     "preprocess_input",
     "profile",
     "resnet",

@@ -9,6 +9,9 @@ from keras_archs.layers.augmented import AttentionAugmentedConv2D
 from keras_archs.layers.cbam import CBAM
 from keras_archs.layers.context import GlobalContext
 from keras_archs.layers.eca import ECA
+from keras_archs.layers.layer_scale import LayerScale
+from keras_archs.layers.local_response import LocalResponseNormalization
+from keras_archs.layers.multi_query import MultiQueryAttention2D
 from keras_archs.layers.non_local import NonLocalBlock
 from keras_archs.layers.squeeze_excite import SqueezeExcite
 from keras_archs.layers.stochastic_depth import StochasticDepth
@@ -18,7 +21,10 @@ __all__ = [
     "ECA",
     "AttentionAugmentedConv2D",
     "GlobalContext",
+    "LayerScale",
+    "LocalResponseNormalization",
     "MultiHeadSelfAttention2D",
+    "MultiQueryAttention2D",
     "NonLocalBlock",
     "SqueezeExcite",
     "StochasticDepth",

@@ -114,7 +114,7 @@ class MultiHeadSelfAttention2D(Block):
             )
         if self.position == "bias":
             distances = [2 * side - 1 for side in self._size]
-            self.bias = self.add_weight(
+            self.relative_bias = self.add_weight(
                 (*distances, self.num_heads), initializer="zeros", name="relative_bias"
             )
             return
@@ -170,7 +170,9 @@ class MultiHeadSelfAttention2D(Block):
         height, width = self._size
         rows, columns = _distances(height), _distances(width)
         if self.position == "bias":
-            bias = ops.take(ops.take(full_precision(self.bias), rows, axis=0), columns, axis=2)
+            bias = ops.take(
+                ops.take(full_precision(self.relative_bias), rows, axis=0), columns, axis=2
+            )
             # (row, key row, column, key column, head) to (head, query, key)
             bias = ops.transpose(bias, (4, 0, 2, 1, 3))
             return ops.reshape(bias, (1, self.num_heads, height * width, height * width))

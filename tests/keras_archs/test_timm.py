@@ -3,6 +3,7 @@
 Runs where the extra `parity` is installed (`make parity`).
 """
 
+import numpy as np
 import pytest
 
 import keras_archs
@@ -248,3 +249,132 @@ def test_inception_v2():
     for side in (64, 96):
         x = images(side)
         assert_close(ours(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)
+
+
+def carry(layer, *modules):
+    """Gives the layer, or one inside a layer, the weights of the modules in their order."""
+    weights = [weight for module in modules for weight in test_torchvision.weights_of(module)]
+    layer.set_weights([w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)])
+
+
+MOBILENET_V4 = {
+    "conv": ["conv"],
+    "bn": ["bn1", "norm"],
+    "expand_conv": ["pw_exp.conv", "conv_exp"],
+    "expand_bn": ["pw_exp.bn", "bn1"],
+    "start_dw": ["dw_start.conv"],
+    "start_bn": ["dw_start.bn"],
+    "middle_dw": ["dw_mid.conv"],
+    "middle_bn": ["dw_mid.bn"],
+    "project_conv": ["pw_proj.conv", "conv_pwl"],
+    "project_bn": ["pw_proj.bn", "bn2"],
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("MobileNetV4ConvSmall", "mobilenetv4_conv_small"),
+        ("MobileNetV4HybridMedium", "mobilenetv4_hybrid_medium"),
+    ],
+)
+def test_mobilenet_v4(ours, theirs):
+    theirs = random_timm_model(theirs)
+    blocks = [block for stage in theirs.blocks for block in stage]
+    model = getattr(keras_archs, ours)(input_shape=(None, None, 3), classifier_activation=None)
+    fixed = {
+        "stem_conv": theirs.conv_stem,
+        "stem_bn": theirs.bn1,
+        "head_conv": theirs.conv_head,
+        "head_bn": theirs.norm_head,
+        "predictions": theirs.classifier,
+    }
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        if layer.name in fixed:
+            carry(layer, fixed[layer.name])
+            continue
+        number, part = layer.name.removeprefix("block").split("_", 1)
+        block = blocks[int(number) - 1]
+        known = dict(block.named_modules())
+        if part == "scale":
+            factors = np.random.default_rng(int(number)).uniform(0.1, 0.3, layer.gamma.shape)
+            layer.gamma.assign(factors)
+            block.layer_scale.gamma.data = torch.from_numpy(factors.astype("float32"))
+        elif part == "attention":
+            for role in ("query", "key", "value"):
+                carry(getattr(layer, role), known[f"attn.{role}.proj"])
+            carry(layer.project, known["attn.output.proj"])
+            for role in ("key", "value") if layer.kv_strides > 1 else ():
+                carry(getattr(layer, f"{role}_down"), known[f"attn.{role}.down_conv"])
+                carry(getattr(layer, f"{role}_norm"), known[f"attn.{role}.norm"])
+        else:
+            carry(layer, next(known[name] for name in MOBILENET_V4[part] if name in known))
+    for side in SIZES:
+        x = images(side)
+        assert_close(model(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)
+
+
+COATNET = {
+    "shortcut": ["shortcut.expand"],
+    "preact_bn": ["pre_norm"],
+    "expand": ["conv1_1x1"],
+    "expand_bn": ["norm1"],
+    "depthwise": ["conv2_kxk"],
+    "depthwise_bn": ["norm2"],
+    "se": ["se.fc1", "se.fc2"],
+    "project": ["conv3_1x1"],
+    "norm1": ["norm1"],
+    "norm2": ["norm2"],
+    "mlp1": ["mlp.fc1"],
+    "mlp2": ["mlp.fc2"],
+}
+
+
+@pytest.mark.parametrize("side", [64, 96])
+def test_coatnet(side):
+    theirs = timm.create_model("coatnet_0_224", conv_stride_mode="1x1", img_size=side).eval()
+    test_torchvision.randomize(theirs)
+    model = keras_archs.CoAtNet0(input_shape=(side, side, 3), classifier_activation=None)
+    fixed = {
+        "stem1": theirs.stem.conv1,
+        "stem1_bn": theirs.stem.norm1,
+        "stem2": theirs.stem.conv2,
+        "head_norm": theirs.head.norm,
+        "head": theirs.head.pre_logits.fc,
+        "predictions": theirs.head.fc,
+    }
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        if layer.name in fixed:
+            carry(layer, fixed[layer.name])
+            continue
+        stage, block, part = layer.name.split("_", 2)
+        block = theirs.stages[int(stage[5:]) - 1].blocks[int(block[5:]) - 1]
+        known = dict(block.named_modules())
+        if part == "attention":
+            carry_attention(layer, block.attn)
+            continue
+        names = [f"{name}.norm" if f"{name}.norm" in known else name for name in COATNET[part]]
+        carry(layer, *(known[name] for name in names))
+    x = images(side)
+    assert_close(model(x).numpy(), test_torchvision.outputs(theirs, x), 1e-4)
+
+
+def carry_attention(layer, theirs):
+    """Theirs has query, key and value of a head side by side, and distances query - key."""
+    heads, dim = theirs.num_heads, theirs.dim_head
+    kernel, bias = test_torchvision.weights_of(theirs.qkv)
+    kernel = kernel.reshape(-1, heads, 3, dim).transpose(0, 2, 1, 3)
+    layer.qkv.set_weights(
+        [
+            kernel.reshape(layer.qkv.kernel.shape),
+            bias.reshape(heads, 3, dim).transpose(1, 0, 2).reshape(-1),
+        ]
+    )
+    carry(layer.project, theirs.proj)
+    theirs.rel_pos.relative_position_bias_table.data.normal_()
+    table = theirs.rel_pos.relative_position_bias_table.detach().numpy()
+    layer.relative_bias.assign(table.reshape(layer.relative_bias.shape)[::-1, ::-1])

@@ -39,6 +39,8 @@ def weights_of(module):
     """A torch module's weights in Keras' order and layout."""
     if isinstance(module, torch.nn.BatchNorm2d):
         tensors = [module.weight, module.bias, module.running_mean, module.running_var]
+    elif module.weight.ndim == 1:
+        tensors = [module.weight, module.bias]
     else:
         # Kernels: (out, in, ...) there, (..., in, out) here.
         axes = (*range(2, module.weight.ndim), 1, 0)
