@@ -3,6 +3,7 @@
 import sys
 
 import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
+from keras_archs import visualize
 from keras_archs.families import (
     attention_resnet,
     coatnet,
@@ -151,6 +152,8 @@ from keras_archs.families.vgg import (
 from keras_archs.families.xception import (
     Xception,
 )
+from keras_archs.features import Feature, feature_extractor, feature_info
+from keras_archs.freezing import freeze
 from keras_archs.layers import (
     CBAM,
     ECA,
@@ -167,6 +170,7 @@ from keras_archs.layers import (
 from keras_archs.preprocessing import decode_predictions
 from keras_archs.profiling import profile
 from keras_archs.registry import create_model, list_models, preprocess_input
+from keras_archs.surgery import insert
 
 # Keras walks a graph by recursion when it builds, loads or clones a model; the deepest networks
 # (EfficientNetV2XL) have more layers in a row than Python's default of 1000 calls allows.
@@ -216,6 +220,7 @@ __all__ = [
     "EfficientNetV2M",
     "EfficientNetV2S",
     "EfficientNetV2XL",
+    "Feature",
     "GCResNet50",
     "GCResNet101",
     "GlobalContext",
@@ -283,12 +288,16 @@ __all__ = [
     "decode_predictions",
     "efficientnet",
     "efficientnet_v2",
+    "feature_extractor",
+    "feature_info",
+    "freeze",
     "inception_blocks",
     "inception_resnet_v2",
     "inception_v1",
     "inception_v2",
     "inception_v3",
     "inception_v4",
+    "insert",
     "list_models",
     "mobilenet",
     "mobilenet_v2",
@@ -300,5 +309,6 @@ __all__ = [
     "resnet_later",
     "resnet_v2",
     "vgg",
+    "visualize",
     "xception",
 ]

@@ -22,6 +22,7 @@ class Shared(TypedDict, total=False):
     classifier_activation: Any
     name: str | None
     include_preprocessing: bool
+    attention: Any
 
 
 # In the order of keras.applications, whose users give the first ones by position.
@@ -35,6 +36,7 @@ DEFAULTS = Shared(
     classifier_activation="softmax",
     name=None,
     include_preprocessing=False,
+    attention=None,
 )
 
 

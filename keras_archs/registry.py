@@ -41,7 +41,10 @@ Args:
         under every precision policy.
     name: name of the model, and of nothing else.
     include_preprocessing: whether the model begins with its family's `preprocess_input`, so that
-        it takes pixels of 0..255.{own}
+        it takes pixels of 0..255.
+    attention: blocks to insert: `"se"`, `"eca"`, `"cbam"`, `"gc"`, `"non_local"` or a layer, behind
+        the last map of every resolution, or a dict from levels of `feature_info` to these. They
+        come behind `"imagenet"` weights and before those of a file.{own}
 
 Returns:
     A functional `keras.Model`.

@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import DEFAULTS, Shape, Shared, check_activation, check_positive_int
+from keras_archs.attention import attend, check_attention
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import Preprocessing
 from keras_archs.registry import Family
@@ -66,6 +67,8 @@ class Scaffold:
         self.include_top, self.pooling = given["include_top"], given["pooling"]
         self.weights, self.published = given["weights"], published
         self.name = given["name"] or name
+        check_attention(given["attention"])
+        self.attention = given["attention"]
         if self.pooling not in {None, "avg", "max"}:
             raise InputError(f"pooling must be None, 'avg' or 'max', got {self.pooling!r}.")
         self.classes = check_positive_int("classes", given["classes"])
@@ -112,7 +115,12 @@ class Scaffold:
             x = pool(self.pooling, x)
         sources = keras.utils.get_source_inputs(self._source)
         model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=self.name)
-        load_weights(model, self.weights, self.published, self.include_top)
+        published = self.weights == "imagenet"
+        if published:
+            load_weights(model, self.weights, self.published, self.include_top)
+        model = attend(model, self.attention)
+        if not published:
+            load_weights(model, self.weights, self.published, self.include_top)
         return model
 
     def classify(

@@ -18,8 +18,11 @@ class Block(keras.layers.Layer):
     """
 
     def inner(self, kind: Any, *args: Any, **kwargs: Any) -> Any:
-        """A sub-layer `kind(*args, **kwargs)` under the precision policy of this layer."""
-        return kind(*args, dtype=self.dtype_policy, **kwargs)
+        """A sub-layer `kind(*args, **kwargs)` under the precision policy of this layer.
+
+        Frozen if this one is: a layer loaded from a file learns that before it has sub-layers.
+        """
+        return kind(*args, dtype=self.dtype_policy, trainable=self.trainable, **kwargs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

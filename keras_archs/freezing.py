@@ -1,0 +1,61 @@
+"""Fine-tuning: the early stages stay as they are."""
+
+import keras
+
+from keras_archs.errors import InputError, did_you_mean
+from keras_archs.features import feature_info
+from keras_archs.graph import calls, check_functional
+
+
+def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = False) -> None:
+    """Freezes a model from its input to a stage, and makes all that is behind trainable.
+
+    A frozen batch norm uses its moving statistics and leaves them alone, while training, too, and
+    also after the model has been saved and loaded.
+
+    Args:
+        model: a functional model; changed in place. Compile it afterwards: Keras reads what is
+            trainable when it compiles.
+        until: the last frozen stage: a level of `feature_info`, or the name of a layer. None
+            freezes nothing, the last level all but the classifier.
+        batch_norm: whether the batch norms behind are frozen as well, as one does for small
+            batches.
+
+    Raises:
+        ValueError: the model is not functional, or has no such level or layer.
+    """
+    check_functional(model)
+    frozen = set() if until is None else _upstream(model, _layer_name(model, until))
+    for layer in model.layers:
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name not in frozen and not (batch_norm and is_norm)
+
+
+def _layer_name(model: keras.Model, until: int | str) -> str:
+    if isinstance(until, str):
+        names = [layer.name for layer in model.layers]
+        if until not in names:
+            raise InputError(
+                f"until={until!r} is no layer of {model.name}.{did_you_mean(until, names)}"
+            )
+        return until
+    levels = {feature.level: feature.name for feature in feature_info(model)}
+    if until not in levels:
+        raise InputError(
+            f"until={until!r}: {model.name} has no map of this level; allowed are"
+            f" {sorted(levels)}, the name of a layer, or None."
+        )
+    return levels[until]
+
+
+def _upstream(model: keras.Model, name: str) -> set[str]:
+    """The layer and all that its output depends on."""
+    needed = {
+        id(out) for call in calls(model) if call.operation.name == name for out in call.outputs
+    }
+    names = set()
+    for call in reversed(list(calls(model))):
+        if needed & set(map(id, call.outputs)):
+            needed |= set(map(id, call.inputs))
+            names.add(call.operation.name)
+    return names
