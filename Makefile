@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint setup parity lock
+.PHONY: demo test lint setup parity lock docs
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -36,3 +36,7 @@ parity: setup
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header \
 		--no-annotate --extra dev --extra parity pyproject.toml --output-file constraints.txt
+
+# Writes the table of networks from the published figures and from ours.
+docs: setup
+	$(BIN)/python -m docs.models

@@ -84,7 +84,8 @@ def feature_extractor(
         **arguments: the builder's, with a name.
 
     Returns:
-        A model from the input of the network to a list of maps, finest first.
+        A model from the input of the network to a list of maps, finest first; to the map itself
+        for one level.
 
     Raises:
         ValueError: the network has no map of one of the levels; see also `feature_info`.

@@ -1,0 +1,82 @@
+"""Writes `models.md`, the table of all networks, beside this file: `make docs`.
+
+The published figures come from `published.csv`, our own are counted on networks that are built
+without memory for their weights.
+"""
+
+import ast
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+import keras_archs
+
+FOLDER = Path(__file__).parent
+HEAD = """# Networks
+
+Parameters are the trainable ones, in millions, for 1000 classes; multiply-adds, in billions, are
+those of convolutions, dense layers and products of matrices for one image of the given size. The
+published figures and their sources are those of `published.csv`; some sources count biases and
+batch norms as well, which adds up to 2 %. Written by `make docs`; the tests compare
+each figure.
+
+| network | input | parameters (M) | published | multiply-adds (G) | published | source |
+|---|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of `published.csv`; figures as their source prints them, empty where it has none."""
+
+    model: str
+    arguments: str
+    input: str
+    parameters_millions: str
+    multiply_adds_billions: str
+    source: str
+
+    def build(self) -> keras.Model:
+        """The network, inside a stateless scope to spare its memory."""
+        pairs = (pair.split("=") for pair in self.arguments.split())
+        arguments = {name: ast.literal_eval(value) for name, value in pairs}
+        side = int(self.input)
+        return keras_archs.create_model(self.model, input_shape=(side, side, 3), **arguments)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The same figures of our network."""
+
+    parameters_millions: float
+    multiply_adds_billions: float
+
+
+def published() -> list[Published]:
+    with (FOLDER / "published.csv").open() as file:
+        return [Published(**row) for row in csv.DictReader(file)]
+
+
+def measure(row: Published) -> Measured:
+    with keras.StatelessScope():
+        model = row.build()
+        trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+        return Measured(trainable / 1e6, keras_archs.profile(model).multiply_adds / 1e9)
+
+
+def table(rows: list[tuple[Published, Measured]]) -> str:
+    lines = (
+        f"| `{row.model}({row.arguments.replace(' ', ', ')})` | {row.input}"
+        f" | {ours.parameters_millions:.6f} | {row.parameters_millions}"
+        f" | {ours.multiply_adds_billions:.3f} | {row.multiply_adds_billions} | {row.source} |\n"
+        for row, ours in rows
+    )
+    return HEAD + "".join(lines)
+
+
+if __name__ == "__main__":
+    text = table([(row, measure(row)) for row in published()])
+    (FOLDER / "models.md").write_text(text)
