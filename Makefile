@@ -7,13 +7,17 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint setup parity lock docs
+.PHONY: demo test test-jax lint setup parity lock docs
 
 demo: setup
 	$(BIN)/keras-archs demo
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The networks and blocks on Keras' other backend.
+test-jax: setup
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras_archs -m jax
 
 lint: setup
 	$(BIN)/ruff check .

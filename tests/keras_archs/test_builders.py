@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_archs
-from tests.keras_archs.helpers import images
+from tests.keras_archs.helpers import images, randomize
 
 # A small network of each family, with its arguments.
 SMALL = {
@@ -46,6 +46,7 @@ SMALL = {
     "inceptionresnetv2": {},
     "xception": {},
 }
+INCEPTIONS = ("inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2")
 # Weights depend on the height and width.
 STATIC = {"botnet50", "aaresnet50", "coatnet0"}
 
@@ -59,8 +60,7 @@ def size_of(case):
     return max(64, keras_archs.registry.find(case.removesuffix("_bn")).family.min_size)
 
 
-@pytest.mark.parametrize("pooling", [None, "avg", "max"])
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize(("channels", "pooling"), [(1, None), (3, "max"), (4, "avg")])
 @pytest.mark.parametrize("case", SMALL)
 def test_channels_and_pooling(case, channels, pooling):
     shape = (size_of(case), size_of(case) + 17, channels)
@@ -68,19 +68,19 @@ def test_channels_and_pooling(case, channels, pooling):
         model = build(case, input_shape=shape, include_top=False, pooling=pooling)
     assert model.input_shape == (None, *shape)
     assert len(model.output_shape) == (2 if pooling else 4)
-    features = keras_archs.feature_info(case.removesuffix("_bn"))[-1].channels
-    assert model.output_shape[-1] == features or "mobilenet" in case
+    features = keras_archs.feature_info(model)[-1].channels
+    assert model.output_shape[-1] == features
 
 
-@pytest.mark.parametrize("size", [225, 300])
 @pytest.mark.parametrize("case", [case for case in SMALL if case not in STATIC])
-def test_static_and_dynamic_size_give_the_same_map(case, size):
+def test_static_and_dynamic_size_give_the_same_map(case):
     with keras.StatelessScope():
-        static = build(case, input_shape=(size, size, 3), include_top=False)
         dynamic = build(case, include_top=False)
         assert dynamic.input_shape == (None, None, None, 3)
-        x = keras.KerasTensor((2, size, size, 3))
-        assert dynamic.compute_output_spec(x).shape == (2, *static.output_shape[1:])
+        for size in (225, 300):
+            static = build(case, input_shape=(size, size, 3), include_top=False)
+            x = keras.KerasTensor((2, size, size, 3))
+            assert dynamic.compute_output_spec(x).shape == (2, *static.output_shape[1:])
 
 
 @settings(max_examples=8, deadline=None)
@@ -151,18 +151,24 @@ def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     keras.config.set_dtype_policy(policy)
     size = size_of(case)
     model = build(case, input_shape=(size, size, 3), classes=5)
+    # Off the zeros that make a new block the identity: they would let no gradient through.
+    randomize(model)
+    for weight in model.trainable_weights:
+        if not np.any(weight):
+            weight.assign(np.random.default_rng(0).normal(0, 0.1, weight.shape))
     half = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}.get(policy, "float32")
-    assert {layer.compute_dtype for layer in model.layers if "conv" in layer.name} >= {half}
+    assert half in {layer.compute_dtype for layer in model.layers if layer.weights}
     assert model.output.dtype == "float32"
     with tf.GradientTape() as tape:
         scores = model(images(size, count=4), training=True)
         loss = keras.losses.SparseCategoricalCrossentropy()(np.arange(4), scores)
+        scaled = 1024 * loss  # as a loss scale optimizer would, lest float16 underflows
     assert np.isfinite(loss)
-    gradients = tape.gradient(loss, model.trainable_weights)
+    gradients = map(tf.convert_to_tensor, tape.gradient(scaled, model.trainable_weights))
     without = {
-        weight.path.split("/")[-2:][0]
+        weight.path
         for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
-        if gradient is None or not np.isfinite(gradient).all() or not np.any(gradient)
+        if not np.isfinite(gradient).all() or not np.any(gradient)
     }
     assert without == set()
 
@@ -176,7 +182,8 @@ def test_names_do_not_depend_on_what_was_built_before(case):
 
 
 def test_saved_models_load_in_a_fresh_process(tmp_path):
-    for case in SMALL:
+    # The others hold no layers but those of one of these.
+    for case in set(SMALL) - {"resnet50", "resnext50", "resnetrs50", "vgg11_bn", *INCEPTIONS}:
         size = size_of(case)
         model = build(case, input_shape=(size, size, 3), classes=5)
         model.save(tmp_path / f"{case}.keras")

@@ -25,8 +25,12 @@ TIMM = {
     "coatnet0": [64, 96, 192, 384, 768],
 }
 # Networks of the builders that differ from another by their depth alone.
-LARGE = ("101", "152", "101d", "152d", "101v2", "152v2", "200", "270", "350", "420", "net3", "net4")
-LARGE += ("b4", "b5", "b6", "b7", "v2m", "v2l", "v2xl", "lite3", "lite4", "hybridlarge")
+# fmt: off
+LARGE = (
+    "101", "152", "101d", "152d", "101v2", "152v2", "200", "270", "350", "420", "net3", "net4",
+    "b4", "b5", "b6", "b7", "v2m", "v2l", "v2xl", "lite3", "lite4", "hybridlarge",
+)
+# fmt: on
 
 
 @pytest.mark.parametrize("name", TIMM)

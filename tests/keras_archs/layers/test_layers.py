@@ -6,7 +6,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +64,7 @@ def dense(w, name, x):
     return x @ w[f"{name}/kernel"] + w.get(f"{name}/bias", 0)
 
 
+@pytest.mark.jax
 def test_squeeze_excite():
     x = maps(2, 5, 4, 32)
     layer, w = randomized(layers.SqueezeExcite(squeeze_ratio=1 / 8), x)
@@ -73,6 +73,7 @@ def test_squeeze_excite():
     np.testing.assert_allclose(layer(x), x * gate[:, None, None], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.jax
 def test_eca():
     x = maps(2, 5, 4, 32)
     layer, w = randomized(layers.ECA(kernel_size=3), x)
@@ -91,6 +92,7 @@ def test_eca_kernel_of_the_formula(channels, kernel):
     assert layer.count_params() == kernel
 
 
+@pytest.mark.jax
 def test_cbam():
     x = maps(2, 5, 9, 32)
     layer, w = randomized(layers.CBAM(), x)
@@ -111,6 +113,7 @@ def test_cbam():
     np.testing.assert_allclose(layer(x), y * gate[..., None], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("fusion", ["add", "mul"])
 def test_global_context(fusion):
     x = maps(2, 5, 4, 32)
@@ -136,6 +139,7 @@ def max_pooled(x):
     return np.stack([x[:, :, j : j + 2].max(2) for j in range(0, x.shape[2], 2)], axis=2)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("sub_sample", [False, True])
 @pytest.mark.parametrize("pairing", PAIRINGS)
 def test_non_local_pair_by_pair(pairing, sub_sample):
@@ -181,6 +185,7 @@ def test_non_local_parameters(channels, trainable):
     assert sum(np.prod(v.shape) for v in layer.trainable_variables) == trainable
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("position", [None, "absolute", "relative", "bias"])
 def test_self_attention_pair_by_pair(position):
     x = maps(1, 3, 4, 6)
@@ -222,8 +227,7 @@ def test_augmented_convolution_is_a_convolution_beside_attention():
     # kappa * 40 / 2 = 4 channels a head are raised to the paper's 20.
     assert layer.attention.qkv.kernel.shape == (8, 2 * 2 * 20 + 10)
     assert got.shape == (2, 6, 5, 40)
-    kernel = layer.conv.kernel
-    expected = tf.nn.conv2d(x, kernel, 1, "SAME")
+    expected = keras.ops.conv(x, layer.conv.kernel, padding="same")
     np.testing.assert_allclose(got[..., :30], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got[..., 30:], layer.attention(x), rtol=1e-5, atol=1e-6)
 
