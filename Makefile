@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-jax lint setup parity lock docs
+.PHONY: demo test test-jax lint setup parity lock docs bench
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -44,3 +44,7 @@ lock: setup
 # Writes the table of networks from the published figures and from ours.
 docs: setup
 	$(BIN)/python -m docs.models
+
+# Ratios to keras.applications, into docs/benchmarks.md; takes some minutes.
+bench: setup
+	$(BIN)/python -m docs.bench

@@ -1,31 +1,40 @@
 """The `weights` argument: what it may say, where published files lie, loading them."""
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import keras
 
 from keras_archs.errors import InputError
 
-KERAS_APPLICATIONS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
+STORAGE_URL = "https://storage.googleapis.com/"
 IMAGENET_CLASSES = 1000
 SUFFIXES = (".weights.h5", ".keras", ".h5")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file: its path below the address of keras.applications, and its MD5 sum.
+    """A file that keras.applications publishes.
 
-    The sum is None where keras.applications has none.
+    Attributes:
+        path: below the folder.
+        md5: its sum; None where keras.applications has none.
+        folder: below the address of all files.
+        without: name of a layer in the file that is preprocessing here, not part of the network.
     """
 
     path: str
     md5: str | None = None
+    folder: str = "tensorflow/keras-applications"
+    without: str | None = None
 
     def fetch(self) -> Path:
         """Path of the file in Keras' cache (`~/.keras/models`), downloaded if it is not there."""
         name = Path(self.path).name
-        origin = KERAS_APPLICATIONS_URL + self.path
+        origin = f"{STORAGE_URL}{self.folder}/{self.path}"
         return Path(keras.utils.get_file(name, origin, cache_subdir="models", file_hash=self.md5))
 
 
@@ -97,13 +106,29 @@ def load_weights(
     """
     if weights is None:
         return
+    without = None
     if weights == "imagenet" and published is not None:
-        weights = published.file(include_top).fetch()
+        file = published.file(include_top)
+        weights, without = file.fetch(), file.without
     try:
-        model.load_weights(weights)
+        if without:
+            _load_without(model, Path(weights), without)
+        else:
+            model.load_weights(weights)
     except Exception as error:  # h5py, zipfile and Keras raise what they like on a foreign file
         reason = " ".join(str(error).split())
         raise InputError(
             f"weights={str(weights)!r} does not fit {model.name} with {model.count_params():,}"
             f" parameters: {reason[:300]}"
         ) from error
+
+
+def _load_without(model: keras.Model, path: Path, layer: str) -> None:
+    """Loads a legacy file as if one of its layers were not there."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(path, folder))
+        with h5py.File(copy, "r+") as file:
+            group = file.get("model_weights", file)
+            names = [name for name in group.attrs["layer_names"] if name.decode() != layer]
+            group.attrs["layer_names"] = names
+        model.load_weights(copy)

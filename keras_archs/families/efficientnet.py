@@ -26,6 +26,7 @@ from keras_archs.preprocessing import TORCH, Preprocessing
 from keras_archs.registry import Family
 from keras_archs.rounding import make_divisible
 from keras_archs.scaffold import Scaffold
+from keras_archs.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="efficientnet",
@@ -72,7 +73,10 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Variant:
-    """Coefficients of one network: a row of the released table."""
+    """Coefficients of one network: a row of the released table.
+
+    `md5` holds the sums of the published ImageNet weights with the top and without.
+    """
 
     name: str
     width_coefficient: float
@@ -80,6 +84,18 @@ class Variant:
     resolution: int
     dropout_rate: float
     lite: bool = False
+    md5: tuple[str, str] | None = None
+
+    @property
+    def imagenet(self) -> ImageNet | None:
+        if not self.md5:
+            return None
+        files = (f"{self.name.lower()}{suffix}.h5" for suffix in ("", "_notop"))
+        top, no_top = (
+            WeightsFile(path, md5, folder="keras-applications", without="normalization")
+            for path, md5 in zip(files, self.md5, strict=True)
+        )
+        return ImageNet(top, no_top)
 
     def filters(self, filters: int) -> int:
         return make_divisible(filters * self.width_coefficient)
@@ -109,6 +125,7 @@ def _efficientnet(
         shared,
         name=variant.name.lower(),
         top_size=variant.resolution,
+        published=variant.imagenet,
     )
     activation = "relu6" if variant.lite else "swish"
     x = scaffold.inputs
@@ -204,14 +221,22 @@ def bn_act(x: Any, activation: str, bn_name: str, name: str, momentum: float = 0
 
 # fmt: off
 RELEASED = (
-    Variant("EfficientNetB0", 1.0, 1.0, 224, 0.2),
-    Variant("EfficientNetB1", 1.0, 1.1, 240, 0.2),
-    Variant("EfficientNetB2", 1.1, 1.2, 260, 0.3),
-    Variant("EfficientNetB3", 1.2, 1.4, 300, 0.3),
-    Variant("EfficientNetB4", 1.4, 1.8, 380, 0.4),
-    Variant("EfficientNetB5", 1.6, 2.2, 456, 0.4),
-    Variant("EfficientNetB6", 1.8, 2.6, 528, 0.5),
-    Variant("EfficientNetB7", 2.0, 3.1, 600, 0.5),
+    Variant("EfficientNetB0", 1.0, 1.0, 224, 0.2,
+            md5=("902e53a9f72be733fc0bcb005b3ebbac", "50bc09e76180e00e4465e1a485ddc09d")),
+    Variant("EfficientNetB1", 1.0, 1.1, 240, 0.2,
+            md5=("1d254153d4ab51201f1646940f018540", "74c4e6b3e1f6a1eea24c589628592432")),
+    Variant("EfficientNetB2", 1.1, 1.2, 260, 0.3,
+            md5=("b15cce36ff4dcbd00b6dd88e7857a6ad", "111f8e2ac8aa800a7a99e3239f7bfb39")),
+    Variant("EfficientNetB3", 1.2, 1.4, 300, 0.3,
+            md5=("ffd1fdc53d0ce67064dc6a9c7960ede0", "af6d107764bb5b1abb91932881670226")),
+    Variant("EfficientNetB4", 1.4, 1.8, 380, 0.4,
+            md5=("18c95ad55216b8f92d7e70b3a046e2fc", "ebc24e6d6c33eaebbd558eafbeedf1ba")),
+    Variant("EfficientNetB5", 1.6, 2.2, 456, 0.4,
+            md5=("ace28f2a6363774853a83a0b21b9421a", "38879255a25d3c92d5e44e04ae6cec6f")),
+    Variant("EfficientNetB6", 1.8, 2.6, 528, 0.5,
+            md5=("165f6e37dce68623721b423839de8be5", "9ecce42647a20130c1f39a5d4cb75743")),
+    Variant("EfficientNetB7", 2.0, 3.1, 600, 0.5,
+            md5=("8c03f828fec3ef71311cd463b6759d99", "cbcfe4450ddf6f3ad90b1b398090fe4a")),
 )
 (EfficientNetB0, EfficientNetB1, EfficientNetB2, EfficientNetB3, EfficientNetB4, EfficientNetB5,
  EfficientNetB6, EfficientNetB7) = (FAMILY.variant(_efficientnet, row) for row in RELEASED)

@@ -48,7 +48,7 @@ SMALL = {
 }
 INCEPTIONS = ("inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2")
 # Weights depend on the height and width.
-STATIC = {"botnet50", "aaresnet50", "coatnet0"}
+STATIC = ("botnet50", "aaresnet50", "coatnet0")
 
 
 def build(case, **arguments):

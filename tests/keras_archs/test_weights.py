@@ -1,5 +1,6 @@
 """The weights argument, against files that keras.applications' own models wrote."""
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -23,7 +24,7 @@ def published(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
-    monkeypatch.setattr(weights, "KERAS_APPLICATIONS_URL", url)
+    monkeypatch.setattr(weights, "STORAGE_URL", url)
     home = tmp_path / "home"
     monkeypatch.setattr(keras.config, "keras_home", lambda: str(home), raising=False)
     monkeypatch.setenv("KERAS_HOME", str(home))
@@ -44,7 +45,10 @@ def test_imagenet_weights_of_mobilenet_are_downloaded(published, include_top):
     reference = keras.applications.MobileNet(weights=None, **shape)
     randomize(reference)
     suffix = "" if include_top else "_no_top"
-    write(reference, published / f"mobilenet/mobilenet_2_5_160_tf{suffix}.h5")
+    write(
+        reference,
+        published / f"tensorflow/keras-applications/mobilenet/mobilenet_2_5_160_tf{suffix}.h5",
+    )
     model = keras_archs.MobileNet(weights="imagenet", **shape)
     x = images(160)
     np.testing.assert_allclose(model(x), reference(x), atol=1e-5)
@@ -53,7 +57,7 @@ def test_imagenet_weights_of_mobilenet_are_downloaded(published, include_top):
 def test_imagenet_weights_are_checked_against_their_md5(published, monkeypatch):
     reference = keras.applications.ResNet50(weights=None, include_top=False)
     name = "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    md5 = write(reference, published / name)
+    md5 = write(reference, published / "tensorflow/keras-applications" / name)
     with pytest.raises(ValueError, match=r"(?i)hash|incomplete or outdated"):
         keras_archs.ResNet50(weights="imagenet", include_top=False)
 
@@ -62,6 +66,20 @@ def test_imagenet_weights_are_checked_against_their_md5(published, monkeypatch):
     monkeypatch.setattr(variant, "imagenet", property(lambda self: ours))  # noqa: ARG005
     model = keras_archs.ResNet50(weights="imagenet", include_top=False)
     np.testing.assert_array_equal(model.get_weights()[0], reference.get_weights()[0])
+
+
+def test_imagenet_weights_of_efficientnet_without_their_normalization(published, monkeypatch):
+    """The published files hold the mean and variance of the pixels; here they are preprocessing."""
+    reference = keras.applications.EfficientNetB0(weights=None, include_top=False)
+    randomize(reference)
+    md5 = write(reference, published / "keras-applications/efficientnetb0_notop.h5")
+    table = keras_archs.efficientnet.RELEASED[0].imagenet
+    ours = weights.ImageNet(table.top, dataclasses.replace(table.no_top, md5=md5))
+    variant = keras_archs.efficientnet.Variant
+    monkeypatch.setattr(variant, "imagenet", property(lambda self: ours))  # noqa: ARG005
+    model = keras_archs.EfficientNetB0(weights="imagenet", include_top=False)
+    x = images(64)
+    np.testing.assert_allclose(model(x), reference(255 * x), atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
