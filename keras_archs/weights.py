@@ -129,6 +129,6 @@ def _load_without(model: keras.Model, path: Path, layer: str) -> None:
         copy = Path(shutil.copy(path, folder))
         with h5py.File(copy, "r+") as file:
             group = file.get("model_weights", file)
-            names = [name for name in group.attrs["layer_names"] if name.decode() != layer]
-            group.attrs["layer_names"] = names
+            names = [n if isinstance(n, str) else n.decode() for n in group.attrs["layer_names"]]
+            group.attrs["layer_names"] = [name for name in names if name != layer]
         model.load_weights(copy)

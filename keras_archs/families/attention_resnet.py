@@ -42,7 +42,8 @@ NON_LOCAL = _family(
     "Wang et al. 2018, arXiv:1711.07971, sections 3.3 and 4",
     """
 blocks: number of non-local blocks, 1, 5 or 10, where the paper puts them.
-pairing, sub_sample: see `NonLocalBlock`.
+pairing: the function of two positions, see `NonLocalBlock`.
+sub_sample: whether keys and values come from a max-pooled map.
 """,
 )
 GC = _family("gc_resnet", "Cao et al. 2019, arXiv:1904.11492, section 4.2")
@@ -60,7 +61,8 @@ AA = _family(
     "aa_resnet",
     "Bello et al. 2019, arXiv:1904.09925, section 4.2",
     """
-kappa, nu: share of a convolution's filters that are keys and values of attention.
+kappa: share of a convolution's filters that attention has as keys.
+nu: share of a convolution's filters that come from attention.
 num_heads: number of heads of each attention.
 """,
 )

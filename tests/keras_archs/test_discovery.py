@@ -21,11 +21,15 @@ def test_list_models():
         "mobilenetv2",
         "mobilenetv3large",
         "mobilenetv3small",
+        "mobilenetv4convlarge",
+        "mobilenetv4convmedium",
+        "mobilenetv4convsmall",
+        "mobilenetv4hybridlarge",
+        "mobilenetv4hybridmedium",
     ]
-    depths = (18, 34, 50, 101, 152)
-    assert keras_archs.list_models("ResNet*[0-9][0-9]") == [f"resnet{depth}" for depth in depths]
-    v2 = {f"resnet{depth}v2" for depth in depths}
-    assert set(keras_archs.list_models("resnet*v2")) == v2
+    depths = (50, 101, 152, 200, 270, 350, 420)
+    assert keras_archs.list_models("ResNetRS*") == [f"resnetrs{depth}" for depth in depths]
+    assert {f"resnet{n}v2" for n in (18, 34, 50, 101, 152)} <= set(keras_archs.list_models("*v2"))
     assert keras_archs.list_models("nothing*") == []
     exported = {
         name.lower()

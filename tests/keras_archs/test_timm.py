@@ -3,6 +3,7 @@
 Runs where the extra `parity` is installed (`make parity`).
 """
 
+import keras
 import numpy as np
 import pytest
 
@@ -379,3 +380,44 @@ def carry_attention(layer, theirs):
     theirs.rel_pos.relative_position_bias_table.data.normal_()
     table = theirs.rel_pos.relative_position_bias_table.detach().numpy()
     layer.relative_bias.assign(table.reshape(layer.relative_bias.shape)[::-1, ::-1])
+
+
+def multiply_adds(model, size):
+    """Of all convolutions and dense layers, counted while timm's network runs without memory."""
+    total = 0
+
+    def count(module, _, output):
+        nonlocal total
+        positions = output.shape[2:].numel() if output.ndim == 4 else 1
+        total += module.weight.numel() * positions
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    model.eval()(torch.empty(1, 3, size, size, device="meta"))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "size"),
+    [
+        *[(f"EfficientNetLite{n}", f"tf_efficientnet_lite{n}", 224 + 16 * n) for n in range(5)],
+        *[(f"EfficientNetB{n}", f"tf_efficientnet_b{n}", 224 + 16 * n) for n in range(8)],
+        *[(f"ResNetRS{n}", f"resnetrs{n}", 128) for n in (50, 101, 152, 200, 270, 350, 420)],
+        *[(f"ResNet{n}D", f"resnet{n}d", 128) for n in (18, 34, 50, 101, 152)],
+        ("ResNeXt101", "resnext101_32x4d", 128),
+        ("SEResNeXt101", "seresnext101_32x4d", 128),
+        ("InceptionV4", "inception_v4", 128),
+        ("MobileNetV4ConvMedium", "mobilenetv4_conv_medium", 128),
+        ("MobileNetV4ConvLarge", "mobilenetv4_conv_large", 128),
+        ("EfficientNetV2XL", "tf_efficientnetv2_xl", 128),
+    ],
+)
+def test_multiply_adds_and_parameters_of_the_large_ones(ours, theirs, size):
+    with torch.device("meta"):
+        reference = timm.create_model(theirs)
+    with keras.StatelessScope():
+        model = getattr(keras_archs, ours)(input_shape=(size, size, 3))
+        trainable = sum(np.prod(w.shape, dtype=int) for w in model.trainable_weights)
+        assert trainable == sum(parameter.numel() for parameter in reference.parameters())
+        assert keras_archs.profile(model).multiply_adds == multiply_adds(reference, size)
