@@ -162,7 +162,7 @@ def _check_static(
         why = (
             f"the top of {family.name} flattens the last map. Allowed without the top."
             if static == "top"
-            else "its attention has weights for each position."
+            else "it has weights whose shapes depend on them."
         )
         raise InputError(f"input_shape={shape} must have a fixed height and width: {why}")
     if include_top and weights == "imagenet" and (height, width) != (family.size, family.size):

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
+from keras_archs.families.convolutions import conv2d
 from keras_archs.layers import MultiHeadSelfAttention2D, SqueezeExcite
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
@@ -110,16 +111,7 @@ def _shortcut(x: Any, width: int, stride: int, name: str) -> Any:
 
 
 def _conv(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
-    if stride > 1 and kernel > 1:  # "same" pads an even map on one side only
-        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="valid" if stride > 1 else "same",
-        use_bias=False,
-        name=name,
-    )(x)
+    return conv2d(x, filters, kernel, stride, use_bias=False, name=name)
 
 
 def _bn_gelu(x: Any, name: str) -> Any:

@@ -13,6 +13,17 @@ Branch = tuple[Conv, ...]
 Branches = tuple[Branch, ...]
 
 
+def stem(x: Any) -> Any:
+    """The first layers of InceptionV3 and Inception-ResNetV2: to an eighth of the size."""
+    x = conv(x, (32, 3, 3), "stem1", stride=2, padding="valid")
+    x = conv(x, (32, 3, 3), "stem2", padding="valid")
+    x = conv(x, (64, 3, 3), "stem3")
+    x = layers.MaxPooling2D(3, strides=2, name="stem3_pool")(x)
+    x = conv(x, (80, 1, 1), "stem4", padding="valid")
+    x = conv(x, (192, 3, 3), "stem5", padding="valid")
+    return layers.MaxPooling2D(3, strides=2, name="stem5_pool")(x)
+
+
 def mixed(x: Any, branches: Branches, name: str, scale: bool = False) -> Any:
     """All branches side by side; the last has a single convolution, behind average pooling."""
     *direct, (pooled,) = branches

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared
-from keras_archs.families.inception_blocks import Branches, branch, conv, mixed, reduction
+from keras_archs.families.inception_blocks import Branches, branch, mixed, reduction, stem
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -57,13 +57,7 @@ BLOCK_8: Branches = (((192, 1, 1),), ((192, 1, 1), (224, 1, 3), (256, 3, 1)))
 def InceptionResNetV2(**shared: Unpack[Shared]) -> keras.Model:
     """InceptionResNetV2. Forty residual Inception blocks of three kinds."""
     scaffold = Scaffold(FAMILY, shared, name="inception_resnet_v2", published=IMAGENET)
-    x = conv(scaffold.inputs, (32, 3, 3), "stem1", stride=2, padding="valid")
-    x = conv(x, (32, 3, 3), "stem2", padding="valid")
-    x = conv(x, (64, 3, 3), "stem3")
-    x = layers.MaxPooling2D(3, strides=2, name="stem3_pool")(x)
-    x = conv(x, (80, 1, 1), "stem4", padding="valid")
-    x = conv(x, (192, 3, 3), "stem5", padding="valid")
-    x = layers.MaxPooling2D(3, strides=2, name="stem5_pool")(x)
+    x = stem(scaffold.inputs)
     x = mixed(x, FIRST, "mixed_5b")
     for block in range(1, 11):
         x = _residual(x, BLOCK_35, 0.17, f"block35_{block}")

@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.errors import InputError
+from keras_archs.families.convolutions import conv2d
 from keras_archs.layers.local_response import LocalResponseNormalization
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
@@ -136,26 +137,10 @@ def _auxiliary(x: Any, name: str, conv_act: Any, scaffold: Scaffold) -> Any:
 def _conv(
     x: Any, filters: int, kernel: int, name: str, stride: int = 1, *, batch_norm: bool
 ) -> Any:
-    x = conv(x, filters, kernel, name, stride, use_bias=not batch_norm)
+    x = conv2d(x, filters, kernel, stride, use_bias=not batch_norm, name=name)
     if batch_norm:
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def conv(
-    x: Any, filters: int, kernel: int, name: str, stride: int = 1, use_bias: bool = True
-) -> Any:
-    """A convolution that pads both sides."""
-    if stride > 1:  # "same" pads an even map on one side only
-        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="valid" if stride > 1 else "same",
-        use_bias=use_bias,
-        name=f"{name}_conv",
-    )(x)
 
 
 def _local_norm(x: Any, name: str) -> Any:

@@ -8,10 +8,9 @@ convolutions before them keep the cost down.
 from typing import Unpack
 
 import keras
-from keras import layers
 
 from keras_archs.arguments import Shared
-from keras_archs.families.inception_blocks import Branches, conv, mixed, reduction, split
+from keras_archs.families.inception_blocks import Branches, mixed, reduction, split, stem
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -73,13 +72,7 @@ SPLIT: Branches = (
 def InceptionV3(**shared: Unpack[Shared]) -> keras.Model:
     """InceptionV3. Eleven blocks of parallel convolutions."""
     scaffold = Scaffold(FAMILY, shared, name="inception_v3", published=IMAGENET)
-    x = conv(scaffold.inputs, (32, 3, 3), "stem1", stride=2, padding="valid")
-    x = conv(x, (32, 3, 3), "stem2", padding="valid")
-    x = conv(x, (64, 3, 3), "stem3")
-    x = layers.MaxPooling2D(3, strides=2, name="stem3_pool")(x)
-    x = conv(x, (80, 1, 1), "stem4", padding="valid")
-    x = conv(x, (192, 3, 3), "stem5", padding="valid")
-    x = layers.MaxPooling2D(3, strides=2, name="stem5_pool")(x)
+    x = stem(scaffold.inputs)
     for block, pooled in enumerate((32, 64, 64)):
         x = mixed(x, _wide(pooled), f"mixed{block}")
     x = reduction(x, FIRST_REDUCTION, "mixed3")

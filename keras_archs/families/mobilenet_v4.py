@@ -16,6 +16,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
+from keras_archs.families.convolutions import conv2d, pad
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.layers.multi_query import MultiQueryAttention2D
 from keras_archs.layers.stochastic_depth import stochastic_depth
@@ -216,21 +217,14 @@ def _join(x: Any, branch: Any, rate: float, name: str) -> Any:
 def _conv(
     x: Any, filters: int, kernel: int, name: str, stride: int = 1, activation: str | None = None
 ) -> Any:
-    x, padding = _pad(x, kernel, stride, name)
-    x = layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )(x)
+    x = conv2d(
+        x, filters, kernel, stride, use_bias=False, kernel_initializer="he_normal", name=name
+    )
     return _bn_act(x, activation, name)
 
 
 def _depthwise(x: Any, kernel: int, stride: int, name: str, activation: str | None = None) -> Any:
-    x, padding = _pad(x, kernel, stride, name)
+    x, padding = pad(x, kernel, stride, name)
     x = layers.DepthwiseConv2D(
         kernel,
         strides=stride,
@@ -240,13 +234,6 @@ def _depthwise(x: Any, kernel: int, stride: int, name: str, activation: str | No
         name=f"{name}_dw",
     )(x)
     return _bn_act(x, activation, name)
-
-
-def _pad(x: Any, kernel: int, stride: int, name: str) -> tuple[Any, str]:
-    # "same" pads an even map on one side only; the published networks pad both sides.
-    if stride == 1:
-        return x, "same"
-    return layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x), "valid"
 
 
 def _bn_act(x: Any, activation: str | None, name: str) -> Any:

@@ -18,6 +18,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
+from keras_archs.families.convolutions import conv2d
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
@@ -201,20 +202,16 @@ def _join(shortcut: Any, x: Any, variant: Variant, stage: int, drop_rate: float,
 def _conv_bn(
     x: Any, variant: Variant, width: int, kernel: int, stride: int, groups: int = 1, *, name: str
 ) -> Any:
-    # "same" pads an even map on one side only; the published networks pad both sides.
-    both_sides = stride > 1 and kernel > 1
-    if both_sides:
-        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    x = layers.Conv2D(
+    x = conv2d(
+        x,
         width,
         kernel,
-        strides=stride,
-        padding="valid" if both_sides else "same",
+        stride,
         groups=groups,
         use_bias=variant.bias,
         kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )(x)
+        name=name,
+    )
     return _bn(x, variant, name)
 
 

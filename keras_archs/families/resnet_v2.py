@@ -16,6 +16,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
+from keras_archs.families.convolutions import conv2d
 from keras_archs.families.resnet import STOCHASTIC_DEPTH
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
@@ -90,16 +91,9 @@ def _bn_relu(x: Any, name: str) -> Any:
 
 
 def _conv(x: Any, width: int, kernel: int, stride: int, bias: bool, name: str) -> Any:
-    if kernel > 1:  # "same" pads an even map on one side only; the published networks pad both
-        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return layers.Conv2D(
-        width,
-        kernel,
-        strides=stride,
-        use_bias=bias,
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )(x)
+    return conv2d(
+        x, width, kernel, stride, use_bias=bias, kernel_initializer="he_normal", name=name
+    )
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class MultiHeadSelfAttention2D(Block):
         self.qkv = self._projection(channels, 2 * self.num_heads * self._key_dim + heads_dim, "qkv")
         if self.output_dim:
             self.project = self._projection(heads_dim, self.output_dim, "project")
+        self.tables: list[Any] = []
         if self.position:
             self._add_positions()
 
@@ -113,10 +114,8 @@ class MultiHeadSelfAttention2D(Block):
                 f" height and width must be known, got {self._size}; position=None takes any."
             )
         if self.position == "bias":
-            distances = [2 * side - 1 for side in self._size]
-            self.relative_bias = self.add_weight(
-                (*distances, self.num_heads), initializer="zeros", name="relative_bias"
-            )
+            shape = (*(2 * side - 1 for side in self._size), self.num_heads)
+            self.tables = [self.add_weight(shape, initializer="zeros", name="relative_bias")]
             return
         stddev = self._key_dim**-0.5
         self.tables = [
@@ -170,9 +169,7 @@ class MultiHeadSelfAttention2D(Block):
         height, width = self._size
         rows, columns = _distances(height), _distances(width)
         if self.position == "bias":
-            bias = ops.take(
-                ops.take(full_precision(self.relative_bias), rows, axis=0), columns, axis=2
-            )
+            bias = ops.take(ops.take(full_precision(self.tables[0]), rows, axis=0), columns, axis=2)
             # (row, key row, column, key column, head) to (head, query, key)
             bias = ops.transpose(bias, (4, 0, 2, 1, 3))
             return ops.reshape(bias, (1, self.num_heads, height * width, height * width))
@@ -201,7 +198,7 @@ class MultiHeadSelfAttention2D(Block):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads position terms of any size, interpolated linearly to that of this layer."""
-        for key, variable in enumerate(self._trainable_variables):
+        for key, variable in enumerate(self.tables):
             variable.assign(_resize(np.asarray(store[str(key)]), variable.shape))
 
     def get_config(self) -> dict[str, Any]:

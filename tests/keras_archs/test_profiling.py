@@ -73,3 +73,52 @@ def test_models_that_are_not_functional_are_refused():
 
     with pytest.raises(ValueError, match="functional"):
         keras_archs.profile(Subclassed(), input_shape=(8, 8, 3))
+
+
+# Closed form: theta and the projection at every position, phi and g at the pooled ones, two
+# products of matrices.
+@pytest.mark.parametrize(
+    ("channels", "side", "sub_sample", "millions"),
+    [
+        (256, 56, True, 886.3),
+        (256, 56, False, 2928.7),
+        (512, 28, True, 335.6),
+        (1024, 14, True, 266.7),
+        (1024, 14, False, 450.4),
+    ],
+)
+def test_layers_made_of_layers_are_opened(channels, side, sub_sample, millions):
+    inputs = keras.Input((side, side, channels))
+    with keras.StatelessScope():
+        block = keras_archs.NonLocalBlock(sub_sample=sub_sample)
+        cost = keras_archs.profile(keras.Model(inputs, block(inputs)))
+    assert cost.multiply_adds / 1e6 == pytest.approx(millions, abs=0.06)
+    assert len(cost.layers) == 1
+
+
+def test_attention_by_hand():
+    inputs = keras.Input((4, 6, 8))
+    outputs = keras_archs.MultiHeadSelfAttention2D(2, position="relative")(inputs)
+    cost = keras_archs.profile(keras.Model(inputs, outputs))
+    projections = 24 * 8 * 24
+    pairs = 2 * 24 * 24 * 8
+    positions = 24 * (4 + 6) * 8
+    assert cost.multiply_adds == projections + pairs + positions
+
+
+def test_layer_that_cannot_be_opened_is_named():
+    class Opaque(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="opaque")
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs.numpy() if hasattr(inputs, "numpy") else 1 / 0)
+
+        def compute_output_spec(self, inputs):
+            return keras.KerasTensor((*inputs.shape[:-1], 3), inputs.dtype)
+
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, Opaque()(inputs))
+    with pytest.raises(ValueError, match="opaque cannot be read symbolically"):
+        keras_archs.profile(model)

@@ -22,6 +22,12 @@ def random_timm_model(name):
     return test_torchvision.randomize(timm.create_model(name, pretrained=False).eval())
 
 
+def carry(layer, *modules):
+    """Gives the layer, or one inside a layer, the weights of the modules in their order."""
+    weights = [weight for module in modules for weight in test_torchvision.weights_of(module)]
+    layer.set_weights([w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)])
+
+
 @pytest.mark.parametrize("size", ["0", "3"])
 def test_efficientnet_lite(size):
     theirs = random_timm_model(f"tf_efficientnet_lite{size}")
@@ -32,14 +38,7 @@ def test_efficientnet_lite(size):
     modules = [module for module in theirs.modules() if isinstance(module, kinds)]
     layers = [layer for layer in ours.layers if layer.weights]
     for layer, module in zip(layers, modules, strict=True):
-        layer.set_weights(
-            [
-                weight.reshape(variable.shape)
-                for weight, variable in zip(
-                    test_torchvision.weights_of(module), layer.weights, strict=True
-                )
-            ]
-        )
+        carry(layer, module)
     for side in SIZES:
         x = images(side)
         assert_close(np.asarray(ours(x)), test_torchvision.outputs(theirs, x), 1e-4)
@@ -72,12 +71,7 @@ def test_resnet_v2(depth):
     )
     for layer in ours.layers:
         if layer.weights:
-            weights = test_torchvision.weights_of(
-                theirs.get_submodule(resnet_v2_module(layer.name))
-            )
-            layer.set_weights(
-                [w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)]
-            )
+            carry(layer, theirs.get_submodule(resnet_v2_module(layer.name)))
     for side in SIZES:
         x = images(side)
         assert_close(np.asarray(ours(x)), test_torchvision.outputs(theirs, x), 1e-4)
@@ -148,14 +142,7 @@ def test_later_resnets(ours, theirs):
     model = getattr(keras_archs, ours)(input_shape=(None, None, 3), classifier_activation=None)
     for layer in model.layers:
         if layer.weights:
-            weights = [
-                weight
-                for module in modules_of(theirs, layer.name)
-                for weight in test_torchvision.weights_of(module)
-            ]
-            layer.set_weights(
-                [w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)]
-            )
+            carry(layer, *modules_of(theirs, layer.name))
     for side in SIZES:
         x = images(side)
         assert_close(np.asarray(model(x)), test_torchvision.outputs(theirs, x), 1e-4)
@@ -224,8 +211,7 @@ def test_inception_v4():
     ours = keras_archs.InceptionV4(input_shape=(None, None, 3), classifier_activation=None)
     for layer in ours.layers:
         if layer.weights:
-            module = theirs.get_submodule(modules[layer.name])
-            layer.set_weights(test_torchvision.weights_of(module))
+            carry(layer, theirs.get_submodule(modules[layer.name]))
     for side in (96, 129):
         x = images(side)
         assert_close(np.asarray(ours(x)), test_torchvision.outputs(theirs, x), 1e-4)
@@ -243,7 +229,7 @@ def test_inception_v2():
             stem = layer.name.removesuffix("_conv").removesuffix("_bn")
             module = names.get(stem, stem) + "_bn" * layer.name.endswith("_bn")
             module = "last_linear" if layer.name == "predictions" else module
-            layer.set_weights(test_torchvision.weights_of(getattr(theirs, module)))
+            carry(layer, getattr(theirs, module))
     for name, module in theirs.named_modules():
         if isinstance(module, torch.nn.AvgPool2d) and name.startswith("inception"):
             module.count_include_pad = False  # TensorFlow's pooling leaves the padding out
@@ -251,12 +237,6 @@ def test_inception_v2():
     for side in (64, 96):
         x = images(side)
         assert_close(np.asarray(ours(x)), test_torchvision.outputs(theirs, x), 1e-4)
-
-
-def carry(layer, *modules):
-    """Gives the layer, or one inside a layer, the weights of the modules in their order."""
-    weights = [weight for module in modules for weight in test_torchvision.weights_of(module)]
-    layer.set_weights([w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)])
 
 
 MOBILENET_V4 = {
@@ -321,7 +301,7 @@ def test_mobilenet_v4(ours, theirs):
 COATNET = {
     "shortcut": ["shortcut.expand"],
     "preact_bn": ["pre_norm"],
-    "expand": ["conv1_1x1"],
+    "expand_conv": ["conv1_1x1"],
     "expand_bn": ["norm1"],
     "depthwise": ["conv2_kxk"],
     "depthwise_bn": ["norm2"],
@@ -340,9 +320,9 @@ def test_coatnet(side):
     test_torchvision.randomize(theirs)
     model = keras_archs.CoAtNet0(input_shape=(side, side, 3), classifier_activation=None)
     fixed = {
-        "stem1": theirs.stem.conv1,
+        "stem1_conv": theirs.stem.conv1,
         "stem1_bn": theirs.stem.norm1,
-        "stem2": theirs.stem.conv2,
+        "stem2_conv": theirs.stem.conv2,
         "head_norm": theirs.head.norm,
         "head": theirs.head.pre_logits.fc,
         "predictions": theirs.head.fc,
@@ -379,7 +359,7 @@ def carry_attention(layer, theirs):
     carry(layer.project, theirs.proj)
     theirs.rel_pos.relative_position_bias_table.data.normal_()
     table = theirs.rel_pos.relative_position_bias_table.detach().numpy()
-    layer.relative_bias.assign(table.reshape(layer.relative_bias.shape)[::-1, ::-1])
+    layer.tables[0].assign(table.reshape(layer.tables[0].shape)[::-1, ::-1])
 
 
 def multiply_adds(model, size):
