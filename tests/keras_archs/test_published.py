@@ -5,9 +5,6 @@ import pytest
 import keras_archs
 from docs import models
 
-# One process counts them all, where tests run in several.
-pytestmark = pytest.mark.xdist_group("published")
-
 
 @pytest.fixture(scope="module")
 def measured():
