@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 import keras_archs
+from keras_archs.graph import symbolic
 
 FOLDER = Path(__file__).parent
 HEAD = """# Networks
@@ -40,7 +41,7 @@ class Published:
     source: str
 
     def build(self) -> keras.Model:
-        """The network, inside a stateless scope to spare its memory."""
+        """The network; `symbolic` spares its memory."""
         pairs = (pair.split("=") for pair in self.arguments.split())
         arguments = {name: ast.literal_eval(value) for name, value in pairs}
         side = int(self.input)
@@ -61,7 +62,7 @@ def published() -> list[Published]:
 
 
 def measure(row: Published) -> Measured:
-    with keras.StatelessScope():
+    with symbolic():
         model = row.build()
         trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         return Measured(trainable / 1e6, keras_archs.profile(model).multiply_adds / 1e9)

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional
+from keras_archs.graph import Call, calls, check_functional, symbolic
 from keras_archs.registry import create_model
 
 # A side that every network halves without a remainder, for models of any size.
@@ -49,13 +49,12 @@ def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
         ValueError: the model is not functional, the name is unknown, or an argument is wrong.
     """
     if isinstance(model, str):
-        with keras.StatelessScope():
+        with symbolic():
             return feature_info(create_model(model, **arguments))
     check_functional(model)
     shape = model.inputs[0].shape
     if None in shape[1:3]:
-        # Nothing is computed with the copy: a stateless scope spares the memory of its weights.
-        with keras.StatelessScope():
+        with symbolic():
             sized = keras.Input((SIDE, SIDE, shape[-1]), dtype=model.inputs[0].dtype)
             return feature_info(keras.models.clone_model(model, input_tensors=sized))
     trunk = _Trunk(model)

@@ -1,15 +1,17 @@
-"""The calls that make up a functional model.
+"""The calls that make up a functional model, and models without memory for their weights.
 
-Keras keeps them, and the layers inside a layer, in private attributes, `_nodes_by_depth` and
-`_layers`; this is the only place that reads them, and `tests/keras_archs/test_profiling.py` fails
-if they change.
+Keras keeps the calls, and the layers inside a layer, in private attributes, `_nodes_by_depth` and
+`_layers`, and the variables that it has yet to fill in a private list. This is the only place that
+touches them, and `tests/keras_archs/test_profiling.py` fails if they change.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 from keras_archs.errors import InputError
 
@@ -54,3 +56,20 @@ def opened(call: Call) -> Iterator[Call]:
     for inner in calls(keras.Model(inputs, outputs)):
         yield inner
         yield from opened(inner)
+
+
+@contextmanager
+def symbolic() -> Iterator[None]:
+    """Models built inside have shapes, but no memory for their weights; they cannot be run.
+
+    A stateless scope alone would fill all weights when it ends.
+    """
+    with keras.StatelessScope():
+        pending = global_state.get_global_attribute(
+            "uninitialized_variables", [], set_to_default=True
+        )
+        before = len(pending)
+        try:
+            yield
+        finally:
+            del pending[before:]

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional, opened
+from keras_archs.graph import Call, calls, check_functional, opened, symbolic
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None)
     """
     check_functional(model)
     if input_shape is not None:
-        # Nothing is computed with the copy: a stateless scope spares the memory of its weights.
-        with keras.StatelessScope():
+        with symbolic():
             resized = keras.Input(input_shape, dtype=model.input.dtype)
             model = keras.models.clone_model(model, input_tensors=resized)
     elif None in model.input_shape[1:]:

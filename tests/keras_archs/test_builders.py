@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_archs
+from keras_archs.graph import symbolic
 from tests.keras_archs.helpers import images, randomize
 
 # A small network of each family, with its arguments.
@@ -64,7 +65,7 @@ def size_of(case):
 @pytest.mark.parametrize("case", SMALL)
 def test_channels_and_pooling(case, channels, pooling):
     shape = (size_of(case), size_of(case) + 17, channels)
-    with keras.StatelessScope():
+    with symbolic():
         model = build(case, input_shape=shape, include_top=False, pooling=pooling)
     assert model.input_shape == (None, *shape)
     assert len(model.output_shape) == (2 if pooling else 4)
@@ -74,7 +75,7 @@ def test_channels_and_pooling(case, channels, pooling):
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case not in STATIC])
 def test_static_and_dynamic_size_give_the_same_map(case):
-    with keras.StatelessScope():
+    with symbolic():
         dynamic = build(case, include_top=False)
         assert dynamic.input_shape == (None, None, None, 3)
         for size in (225, 300):
@@ -87,7 +88,7 @@ def test_static_and_dynamic_size_give_the_same_map(case):
 @given(height=st.integers(32, 90), width=st.integers(32, 90))
 @pytest.mark.parametrize("case", ["mobilenet", "mobilenetv3small", "efficientnetb0", "resnet18"])
 def test_any_size_gives_the_same_map(case, height, width):
-    with keras.StatelessScope():
+    with symbolic():
         static = build(case, input_shape=(height, width, 3), include_top=False)
         dynamic = build(case, include_top=False)
         x = keras.KerasTensor((2, height, width, 3))
@@ -98,7 +99,7 @@ def test_any_size_gives_the_same_map(case, height, width):
 def test_weights_by_position_need_a_size(case):
     with pytest.raises(ValueError, match="fixed height and width"):
         build(case, input_shape=(None, None, 3))
-    with keras.StatelessScope():
+    with symbolic():
         assert build(case, include_top=False).input_shape == (None, 224, 224, 3)
 
 
@@ -110,7 +111,7 @@ def test_weights_by_position_need_a_size(case):
     classes=st.integers(1, 50),
 )
 def test_mobilenet_takes_any_width_and_size(alpha, depth_multiplier, size, classes):
-    with keras.StatelessScope():
+    with symbolic():
         model = keras_archs.MobileNet(
             input_shape=(size, size, 3),
             alpha=alpha,
@@ -177,7 +178,7 @@ def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
 
 @pytest.mark.parametrize("case", SMALL)
 def test_names_do_not_depend_on_what_was_built_before(case):
-    with keras.StatelessScope():
+    with symbolic():
         first, second = (build(case, name=name) for name in (None, "mine"))
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
     assert second.name == "mine"

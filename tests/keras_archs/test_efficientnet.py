@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_archs
 from keras_archs import compound_scaling
+from keras_archs.graph import symbolic
 
 # Width, depth, resolution and dropout as the authors released them, and parameters in millions
 # and multiply-adds in billions of the paper's table 2.
@@ -29,7 +29,7 @@ def test_released_networks(phi):
     name, coefficients, parameters, multiply_adds = RELEASED[phi]
     scaling = compound_scaling(phi)
     assert dataclasses.astuple(scaling) == coefficients
-    with keras.StatelessScope():
+    with symbolic():
         scaled = keras_archs.profile(keras_archs.EfficientNet(**dataclasses.asdict(scaling)))
         released = keras_archs.profile(keras_archs.create_model(f"efficientnet{name}"))
     assert scaled.multiply_adds == released.multiply_adds

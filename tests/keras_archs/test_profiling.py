@@ -1,9 +1,11 @@
 """Costs against the papers' tables and figures measured elsewhere."""
 
 import keras
+import numpy as np
 import pytest
 
 import keras_archs
+from keras_archs.graph import symbolic
 
 
 def test_every_kind_of_layer_by_hand():
@@ -89,7 +91,7 @@ def test_models_that_are_not_functional_are_refused():
 )
 def test_layers_made_of_layers_are_opened(channels, side, sub_sample, millions):
     inputs = keras.Input((side, side, channels))
-    with keras.StatelessScope():
+    with symbolic():
         block = keras_archs.NonLocalBlock(sub_sample=sub_sample)
         cost = keras_archs.profile(keras.Model(inputs, block(inputs)))
     assert cost.multiply_adds / 1e6 == pytest.approx(millions, abs=0.06)
@@ -122,3 +124,24 @@ def test_layer_that_cannot_be_opened_is_named():
     model = keras.Model(inputs, Opaque()(inputs))
     with pytest.raises(ValueError, match="opaque cannot be read symbolically"):
         keras_archs.profile(model)
+
+
+def test_symbolic_models_fill_no_weights_and_others_do():
+    filled = []
+
+    def initializer(shape, dtype=None):
+        filled.append(shape)
+        return keras.ops.zeros(shape, dtype)
+
+    def build():
+        inputs = keras.Input((3,))
+        layer = keras.layers.Dense(2, kernel_initializer=initializer, name="dense")
+        return keras.Model(inputs, layer(inputs))
+
+    with symbolic():
+        model = build()
+        assert keras_archs.profile(model).parameters == 8
+    assert filled == []
+    model = build()
+    assert filled == [(3, 2)]
+    assert model(np.ones((1, 3))).shape == (1, 2)

@@ -3,11 +3,11 @@
 Runs where the extra `parity` is installed (`make parity`).
 """
 
-import keras
 import numpy as np
 import pytest
 
 import keras_archs
+from keras_archs.graph import symbolic
 from tests.keras_archs.helpers import assert_close, images
 
 torch = pytest.importorskip("torch")
@@ -396,7 +396,7 @@ def multiply_adds(model, size):
 def test_multiply_adds_and_parameters_of_the_large_ones(ours, theirs, size):
     with torch.device("meta"):
         reference = timm.create_model(theirs)
-    with keras.StatelessScope():
+    with symbolic():
         model = getattr(keras_archs, ours)(input_shape=(size, size, 3))
         trainable = sum(np.prod(w.shape, dtype=int) for w in model.trainable_weights)
         assert trainable == sum(parameter.numel() for parameter in reference.parameters())

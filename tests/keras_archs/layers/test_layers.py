@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_archs import layers
+from keras_archs.graph import symbolic
 
 PAIRINGS = ["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 # One of each kind. The sizes fit maps of 32 channels.
@@ -180,7 +181,7 @@ def test_non_local_pair_by_pair(pairing, sub_sample):
 )
 def test_non_local_parameters(channels, trainable):
     layer = layers.NonLocalBlock()
-    with keras.StatelessScope():
+    with symbolic():
         layer.build((None, 7, 7, channels))
     assert sum(np.prod(v.shape) for v in layer.trainable_variables) == trainable
 
