@@ -17,7 +17,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d
-from keras_archs.families.resnet import STOCHASTIC_DEPTH
+from keras_archs.families.resnet import KERNELS, STOCHASTIC_DEPTH
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
@@ -91,9 +91,7 @@ def _bn_relu(x: Any, name: str) -> Any:
 
 
 def _conv(x: Any, width: int, kernel: int, stride: int, bias: bool, name: str) -> Any:
-    return conv2d(
-        x, width, kernel, stride, use_bias=bias, kernel_initializer="he_normal", name=name
-    )
+    return conv2d(x, width, kernel, stride, use_bias=bias, kernel_initializer=KERNELS, name=name)
 
 
 @dataclass(frozen=True)
