@@ -56,7 +56,7 @@ def check_positive(name: str, value: float) -> float:
 
 def check_rate(name: str, value: float) -> float:
     """Returns `value`, or raises a ValueError that names it unless it lies in [0, 1)."""
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
         raise InputError(f"{name} must be at least 0 and below 1, got {value!r}.")
     return value
 

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional, symbolic
+from keras_archs.graph import Call, calls, check_functional, is_functional, symbolic
 from keras_archs.registry import create_model
 
 # A side that every network halves without a remainder, for models of any size.
@@ -58,9 +58,10 @@ def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
             sized = keras.Input((SIDE, SIDE, shape[-1]), dtype=model.inputs[0].dtype)
             return feature_info(keras.models.clone_model(model, input_tensors=sized))
     trunk = _Trunk(model)
+    halvings = _halvings(model)
     last: dict[int, Call] = {}
     for call in trunk:
-        level = round(math.log2(shape[1] / call.outputs[0].shape[1]))
+        level = round(halvings[id(call.outputs[0])])
         if _strided_depthwise(call) and level - 1 in last:
             last[level - 1] = trunk.before_expansion(last[level - 1])
         if not isinstance(call.operation, layers.ZeroPadding2D):
@@ -72,14 +73,14 @@ def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
 
 
 def feature_extractor(
-    model: keras.Model | str, levels: Iterable[int] | None = None, **arguments: Any
+    model: keras.Model | str, levels: int | Iterable[int] | None = None, **arguments: Any
 ) -> keras.Model:
     """A model that returns the last maps of a network, for detectors or for a look at features.
 
     Args:
         model: any functional Keras model, whose layers and weights are shared, or the name of a
             builder, which builds without the top.
-        levels: the resolutions to return, see `Feature`; all by default.
+        levels: the resolutions to return, or one of them, see `Feature`; all by default.
         **arguments: the builder's, with a name.
 
     Returns:
@@ -92,7 +93,8 @@ def feature_extractor(
     if isinstance(model, str):
         model = create_model(model, **{"include_top": False, **arguments})
     features = {feature.level: feature for feature in feature_info(model)}
-    wanted = sorted(features if levels is None else levels)
+    levels = features if levels is None else levels
+    wanted = sorted(levels) if isinstance(levels, Iterable) else [levels]
     for level in wanted:
         if level not in features:
             raise InputError(
@@ -101,6 +103,35 @@ def feature_extractor(
             )
     maps = [model.get_layer(features[level].name).output for level in wanted]
     return keras.Model(model.input, maps, name=f"{model.name}_features")
+
+
+def _halvings(model: keras.Model) -> dict[int, float]:
+    """How often each tensor of a model has been halved, by its id.
+
+    The strides tell, not the sizes: a kernel without padding shrinks a small map by half as well.
+    """
+    found = {id(tensor): 0.0 for tensor in model.inputs}
+    for call in calls(model):
+        finest = min(call.inputs, key=lambda tensor: found[id(tensor)])
+        for output, own in zip(call.outputs, _own_halvings(call, finest), strict=True):
+            found[id(output)] = found[id(finest)] + own
+    return found
+
+
+def _own_halvings(call: Call, finest: Any) -> list[float]:
+    """What one call adds for each of its outputs; `finest` is the largest map that it sees."""
+    layer = call.operation
+    if is_functional(layer):
+        inside = _halvings(layer)
+        return [inside[id(output)] for output in layer.outputs]
+    strides = getattr(layer, "strides", None)
+    if strides is not None:
+        once = math.log2(strides if isinstance(strides, int) else strides[0])
+        return [-once if isinstance(layer, layers.Conv2DTranspose) else once] * len(call.outputs)
+    maps = [len(tensor.shape) == 4 for tensor in (finest, *call.outputs)]
+    if isinstance(layer, layers.ZeroPadding2D | layers.Cropping2D) or not all(maps):
+        return [0.0] * len(call.outputs)
+    return [round(math.log2(finest.shape[1] / output.shape[1])) for output in call.outputs]
 
 
 def _strided_depthwise(call: Call) -> bool:
@@ -123,19 +154,21 @@ class _Trunk:
             if needed & set(map(id, call.outputs)):
                 needed |= set(map(id, call.inputs))
                 self._calls.insert(0, call)
-        self._source = {id(out): call for call in self._calls for out in call.outputs}
+        # Preprocessing is no source: there is no map before the first layer that learns.
+        self._source: dict[int, Call] = {}
+        for call in self._calls:
+            if _learns(call) or any(id(x) in self._source for x in call.inputs):
+                self._source |= dict.fromkeys(map(id, call.outputs), call)
 
     def __iter__(self) -> Iterator[Call]:
         last_use = {id(x): step for step, call in enumerate(self._calls) for x in call.inputs}
         last_use[id(self._output)] = len(self._calls)
         waiting = set(map(id, self._inputs))
         pooling = layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D
-        learned = False
         for step, call in enumerate(self._calls):
-            learned = learned or bool(getattr(call.operation, "weights", ()))
             waiting |= set(map(id, call.outputs))
             waiting = {each for each in waiting if last_use.get(each, -1) > step}
-            if waiting != {id(call.outputs[0])} or not learned:
+            if waiting != {id(call.outputs[0])} or id(call.outputs[0]) not in self._source:
                 continue
             ends = isinstance(call.operation, pooling) or len(call.outputs[0].shape) != 4
             if ends:
@@ -148,17 +181,28 @@ class _Trunk:
         An inverted bottleneck widens a map that no activation stands behind by a 1x1 convolution;
         MobileNetV4 puts one more depthwise convolution in front of that.
         """
-        step = call
+        step: Call | None = call
         passing = layers.BatchNormalization | layers.Activation | layers.ReLU | layers.ZeroPadding2D
-        while isinstance(step.operation, passing):
-            step = self._source[id(step.inputs[0])]
+        while step and isinstance(step.operation, passing):
+            step = self._before(step)
+        if step is None or not isinstance(step.operation, layers.Conv2D):
+            return call
+        before = self._before(step)
         widens = step.outputs[0].shape[-1] > step.inputs[0].shape[-1]
-        if not isinstance(step.operation, layers.Conv2D) or not widens:
+        if before is None or not widens:
             return call
-        before = self._source.get(id(step.inputs[0]))  # None: the model's input
-        if before is None or isinstance(before.operation, layers.Activation | layers.ReLU):
+        if isinstance(before.operation, layers.Activation | layers.ReLU):
             return call
-        inner = self._source.get(id(before.inputs[0]))
+        inner = self._before(before)
         if inner and isinstance(inner.operation, layers.DepthwiseConv2D):
-            before = self._source[id(inner.inputs[0])]
+            return self._before(inner) or call
         return before
+
+    def _before(self, call: Call) -> Call | None:
+        """The call whose map this one takes; None for the input of the model."""
+        return self._source.get(id(call.inputs[0]))
+
+
+def _learns(call: Call) -> bool:
+    layer = call.operation
+    return bool(getattr(layer, "weights", ())) and not isinstance(layer, layers.Normalization)

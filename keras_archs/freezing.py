@@ -4,7 +4,7 @@ import keras
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.features import feature_info
-from keras_archs.graph import calls, check_functional
+from keras_archs.graph import calls, check_functional, inner_layers
 
 
 def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = False) -> None:
@@ -19,7 +19,7 @@ def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = Fa
         until: the last frozen stage: a level of `feature_info`, or the name of a layer. None
             freezes nothing, the last level all but the classifier.
         batch_norm: whether the batch norms behind are frozen as well, as one does for small
-            batches.
+            batches; those inside blocks and nested models, too.
 
     Raises:
         ValueError: the model is not functional, or has no such level or layer.
@@ -27,8 +27,10 @@ def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = Fa
     check_functional(model)
     frozen = set() if until is None else _upstream(model, _layer_name(model, until))
     for layer in model.layers:
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = layer.name not in frozen and not (batch_norm and is_norm)
+        # Keras hands down what is set only if the outer layer had another value before.
+        for each in (layer, *inner_layers(layer)):
+            is_norm = isinstance(each, keras.layers.BatchNormalization)
+            each.trainable = layer.name not in frozen and not (batch_norm and is_norm)
 
 
 def _layer_name(model: keras.Model, until: int | str) -> str:

@@ -25,9 +25,14 @@ class Call:
     outputs: list[Any]
 
 
+def is_functional(layer: Any) -> bool:
+    """Whether a layer is a model whose graph can be read."""
+    return hasattr(layer, "_nodes_by_depth")
+
+
 def check_functional(model: keras.Model) -> None:
     """Raises a ValueError unless the layers of `model` form a graph that can be read."""
-    if not hasattr(model, "_nodes_by_depth"):
+    if not is_functional(model):
         raise InputError(f"model must be a functional Keras model, got {type(model).__name__}.")
 
 
@@ -37,6 +42,13 @@ def calls(model: keras.Model) -> Iterator[Call]:
         for node in nodes:
             if not node.is_input:
                 yield Call(node.operation, node.input_tensors, node.output_tensors)
+
+
+def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layers that a block or model is made of, and those that these are made of."""
+    for inner in layer._layers:
+        yield inner
+        yield from inner_layers(inner)
 
 
 def opened(call: Call) -> Iterator[Call]:

@@ -11,6 +11,9 @@ from keras import ops
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.features import feature_info
+from keras_archs.graph import calls, is_functional
+
+_FLAT = (keras.activations.softmax, keras.activations.sigmoid)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,24 +136,45 @@ def _grad_cam(
         raise InputError(f"grad_cam needs Keras on TensorFlow, not {keras.backend.backend()}.")
     import tensorflow as tf  # noqa: PLC0415  # the rest runs on other backends, too
 
-    both = keras.Model(model.input, [layer.output, model.outputs[0]])
-    with tf.GradientTape() as tape:
-        maps, scores = both(batch, training=False)
+    both = keras.Model(model.input, [layer.output, model.outputs[0], _logits(model)])
+    with tf.GradientTape(persistent=True) as tape:
+        maps, scores, logits = both(batch, training=False)
         tape.watch(maps)
         classes = scores.shape[-1]
         index = int(np.argmax(scores[0])) if class_index is None else class_index
         if not 0 <= index < classes:
             raise InputError(f"class_index must lie in 0..{classes - 1}, got {class_index}.")
-        # The logit, where softmax would flatten the gradient of a sure answer.
-        score = tf.math.log(scores[0, index] + 1e-12) if _is_softmax(model) else scores[0, index]
-    gradient = tf.cast(tape.gradient(score, maps), "float32")
+        logit = logits[0, index]
+    # Small gradients vanish in half precision, large ones overflow: from the first scale that fits.
+    for scale in (2.0**15, 2.0**8, 1.0):
+        gradient = tape.gradient(logit, maps, output_gradients=tf.constant(scale, logit.dtype))
+        gradient = tf.cast(gradient, "float32")
+        if np.isfinite(gradient).all():
+            break
     weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, "float32"), axis=-1))[0].numpy()
-    return heat / max(heat.max(), 1e-12), np.asarray(scores[0], "float32"), index
+    return heat / (heat.max() or 1), np.asarray(scores[0], "float32"), index
 
 
-def _is_softmax(model: keras.Model) -> bool:
-    return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+def _logits(model: keras.Model) -> Any:
+    """The scores in front of a last softmax or sigmoid, which flattens sure answers' gradients."""
+    last = next(
+        call for call in calls(model) if any(out is model.outputs[0] for out in call.outputs)
+    )
+    layer, inputs = last.operation, last.inputs[0]
+    if is_functional(layer):
+        return keras.Model(layer.inputs, _logits(layer))(last.inputs)
+    if isinstance(layer, keras.layers.Softmax):
+        return inputs
+    if getattr(layer, "activation", None) not in _FLAT:
+        return model.outputs[0]
+    if isinstance(layer, keras.layers.Activation):
+        return inputs
+    config = {**layer.get_config(), "activation": None, "name": f"{layer.name}_logits"}
+    twin = type(layer).from_config(config)
+    logits = twin(inputs)
+    twin.set_weights(layer.get_weights())
+    return logits
 
 
 def _layer(model: keras.Model, layer: str | int | None) -> keras.layers.Layer:

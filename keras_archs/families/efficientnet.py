@@ -329,6 +329,8 @@ def compound_scaling(
     """
     for name, base in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
         check_positive(name, base)
+    if not isinstance(phi, int | float) or not math.isfinite(phi):
+        raise InputError(f"phi must be a number, got {phi!r}.")
     if released and (alpha, beta, gamma) != (1.2, 1.1, 1.15):
         raise InputError(
             f"alpha={alpha}, beta={beta}, gamma={gamma} have no released networks; allowed with"

@@ -1,11 +1,13 @@
 """What the blocks share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_archs.errors import InputError
+from keras_archs.graph import inner_layers
 
 Shape = tuple[int | None, ...]
 
@@ -15,14 +17,29 @@ class Block(keras.layers.Layer):
 
     Sub-layers are made in `__init__` through `inner`, so that they take its policy, and built in
     `build`.
+
+    Args:
+        frozen: names of sub-layers that are not trainable though the block is. They are part of
+            the config, so that a frozen batch norm stays frozen in a file and in a clone.
     """
 
-    def inner(self, kind: Any, *args: Any, **kwargs: Any) -> Any:
-        """A sub-layer `kind(*args, **kwargs)` under the precision policy of this layer.
+    def __init__(self, *, frozen: Iterable[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._frozen = tuple(frozen)
+
+    def inner(self, kind: Any, *args: Any, name: str, dtype: Any = None, **kwargs: Any) -> Any:
+        """A sub-layer `kind(*args, **kwargs)`, under the precision policy of this layer by default.
 
         Frozen if this one is: a layer loaded from a file learns that before it has sub-layers.
         """
-        return kind(*args, dtype=self.dtype_policy, trainable=self.trainable, **kwargs)
+        trainable = self.trainable and name not in self._frozen
+        dtype = dtype or self.dtype_policy
+        return kind(*args, name=name, dtype=dtype, trainable=trainable, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        frozen = [layer.name for layer in inner_layers(self) if not layer.trainable]
+        return {**config, "frozen": frozen} if self.trainable and frozen else config
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -59,3 +59,9 @@ def test_outside_the_released_table(arguments):
     with pytest.raises(ValueError, match=list(arguments)[-1]):
         compound_scaling(**arguments)
     assert compound_scaling(**arguments, released=False).resolution > 0
+
+
+@pytest.mark.parametrize("phi", ["b0", None, float("nan")])
+def test_phi_is_a_number(phi):
+    with pytest.raises(ValueError, match="phi must be a number"):
+        compound_scaling(phi)

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 import keras_archs
-from tests.keras_archs.helpers import images
+from keras_archs.graph import inner_layers, symbolic
+from keras_archs.registry import find
+from tests.keras_archs.helpers import images, randomize
+from tests.keras_archs.test_builders import SMALL, build
 
 # Channels of levels 1 to 5 as timm's `feature_info` states them for the same networks; level 5 of
 # the networks with a last 1x1 convolution includes it.
@@ -49,6 +52,77 @@ def test_every_builder_has_levels_known_without_building(name):
     assert all(feature.stride == 2**level for level, feature in info.items())
 
 
+def levels_and_names(model):
+    return [(feature.level, feature.name) for feature in keras_archs.feature_info(model)]
+
+
+@pytest.mark.parametrize(
+    ("case", "sizes"),
+    [
+        *[(case, (33, 75, 160)) for case in SMALL],
+        *[
+            (case, (48, 65, 97, 128, 192))
+            for case in ("mobilenet", "mobilenetv2", "resnet18v2", "vgg11", "inceptionv3")
+        ],
+    ],
+)
+def test_levels_do_not_depend_on_the_size(case, sizes):
+    """At 256 every map is the input divided by a power of two; at 33 most are not."""
+    with symbolic():
+        expected = levels_and_names(build(case, input_shape=(256, 256, 3), include_top=False))
+        for size in sizes:
+            if size >= find(case.removesuffix("_bn")).family.min_size:
+                model = build(case, input_shape=(size, size, 3), include_top=False)
+                assert levels_and_names(model) == expected, size
+
+
+def test_levels_through_nested_models_transposed_and_unpadded_layers():
+    layers = keras.layers
+    inner = keras.Sequential([layers.Input((33, 33, 3)), layers.Conv2D(4, 3, strides=2)])
+    inner = keras.Model(inner.inputs, inner.outputs[0], name="inner")
+    inputs = keras.Input((33, 33, 3))
+    x = inner(inputs)  # 16
+    x = layers.MaxPooling2D(3, strides=2, name="quarter")(x)  # 7
+    x = layers.Conv2D(4, 5, name="three")(x)  # 3
+    x = layers.Conv2D(4, 3, name="one")(x)  # 1
+    x = layers.Conv2DTranspose(4, 2, strides=2, name="half")(x)
+    x = layers.UpSampling2D(2, name="full")(x)
+    x = layers.ZeroPadding2D(3)(x)
+    model = keras.Model(inputs, layers.Conv2D(4, 2, strides=4, name="end")(x))
+    assert levels_and_names(model) == [(0, "full"), (1, "half"), (2, "end")]
+
+
+@pytest.mark.parametrize(
+    ("build_model", "name"),
+    [
+        (lambda: keras_archs.MobileNetV3Small(include_preprocessing=True), "conv_act"),
+        (lambda: keras.applications.MobileNetV3Small(weights=None), "activation"),
+        (lambda: keras.applications.EfficientNetB0(weights=None), "block1a_project_bn"),
+    ],
+)
+def test_preprocessing_is_no_feature(build_model, name):
+    with symbolic():
+        first = keras_archs.feature_info(build_model())[0]
+    assert (first.level, first.name, first.channels) == (1, name, 16)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in keras_archs.list_models() if name.endswith(LARGE)]
+)
+def test_levels_of_the_large_networks(name):
+    info = keras_archs.feature_info(name)
+    assert [f.level for f in info] in ([1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
+    assert len({f.name for f in info}) == len(info)
+    assert info[-1].stride == 32
+
+
+def test_one_level_is_the_map_itself():
+    model = keras_archs.ResNet18(input_shape=(32, 32, 3), include_top=False)
+    alone = keras_archs.feature_extractor(model, levels=5)
+    assert alone.output_shape == (None, 1, 1, 512)
+    np.testing.assert_array_equal(alone(images(32)), model(images(32)))
+
+
 @pytest.mark.parametrize("size", [64, 97, 224])
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet18", "vgg11", "efficientnetb0"])
 def test_maps_have_the_promised_shapes(name, size):
@@ -82,6 +156,8 @@ def test_models_of_keras_applications():
         (lambda: keras_archs.feature_info("resnet50", alpha=1), "no argument 'alpha'"),
         (lambda: keras_archs.feature_info(keras.Model()), "functional"),
         (lambda: keras_archs.feature_extractor("resnet18", levels=[0]), r"level 0.*\[1, 2"),
+        (lambda: keras_archs.feature_extractor("resnet18", levels=0), r"level 0.*\[1, 2"),
+        (lambda: keras_archs.feature_extractor("resnet18", levels=2.5), r"level 2.5.*\[1, 2"),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -144,6 +220,40 @@ def test_freeze_by_name_all_norms_and_nothing():
     assert trainable == {"predictions"}
 
 
+def nested():
+    inner = keras_archs.ResNet18(input_shape=(32, 32, 3), include_top=False, pooling="avg")
+    inputs = keras.Input((32, 32, 3))
+    x = keras_archs.CBAM(name="cbam")(keras.layers.Conv2D(3, 3, padding="same")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(inner(keras_archs.NonLocalBlock()(x))))
+
+
+def norms_of(model):
+    return [x for x in inner_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
+
+
+def test_frozen_norms_inside_blocks_and_nested_models_stay_frozen(tmp_path):
+    model = nested()
+    keras_archs.freeze(model, None, batch_norm=True)
+    model.save(tmp_path / "frozen.keras")
+    copies = [
+        keras.saving.load_model(tmp_path / "frozen.keras"),
+        keras.models.clone_model(model),
+        keras_archs.insert(model, keras_archs.SqueezeExcite(), after="cbam"),
+    ]
+    for each in (model, *copies):
+        assert len(norms_of(each)) == 22  # 20 of ResNet18, one of each block
+        assert not any(norm.trainable for norm in norms_of(each))
+        assert each.get_layer("cbam").spatial.trainable
+        each.compile(keras.optimizers.SGD(0.1), "mse")
+        before = [w.numpy() for norm in norms_of(each) for w in norm.weights]
+        each.train_on_batch(5 + images(32, count=4), np.ones((4, 3)))
+        after = [w.numpy() for norm in norms_of(each) for w in norm.weights]
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+    keras_archs.freeze(model, None)
+    assert all(norm.trainable for norm in norms_of(model))
+
+
 @pytest.mark.parametrize(
     ("until", "message"), [("conv9", "until='conv9'"), (7, r"until=7.*\[1, 2, 3, 4, 5\]")]
 )
@@ -168,6 +278,80 @@ def test_grad_cam_looks_where_the_signal_is():
     assert heat[:8, :8].min() > 0.3
     assert heat[12:, 12:].max() == 0
     assert "class 1" in figure.axes[1].get_title()
+
+
+def heat_of(model, **arguments):
+    figure = keras_archs.visualize.grad_cam(model, images(32)[0], **arguments)
+    return np.asarray(figure.axes[1].images[1].get_array())
+
+
+def dense_top(x, activation):
+    return keras.layers.Dense(3, activation=activation, name="scores")(x)
+
+
+def activation_top(x, activation):
+    return keras.layers.Activation(activation)(keras.layers.Dense(3, name="scores")(x))
+
+
+def softmax_layer_top(x, activation):
+    x = keras.layers.Dense(3, name="scores")(x)
+    return keras.layers.Softmax()(x) if activation else x
+
+
+def nested_top(x, activation):
+    inputs = keras.Input(x.shape[1:])
+    outputs = keras.layers.Dense(3, activation=activation)(inputs)
+    return keras.Model(inputs, outputs, name="scores")(x)
+
+
+@pytest.mark.parametrize("top", [dense_top, activation_top, softmax_layer_top, nested_top])
+def test_grad_cam_of_a_sure_answer_is_that_of_its_logits(top):
+    def model(activation):
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(8, 3, strides=4, activation="relu", name="conv")(inputs)
+        return keras.Model(inputs, top(keras.layers.GlobalAveragePooling2D()(x), activation))
+
+    logits, sure = model(None), model("softmax")
+    kernels = [w if w.ndim == 4 else 1000 * w for w in logits.get_weights()]
+    for each in (logits, sure):
+        each.set_weights(kernels)
+    assert np.max(sure(images(32)[:1])) == 1.0
+    expected = heat_of(logits, layer="conv")
+    assert expected.max() == 1
+    np.testing.assert_allclose(heat_of(sure, layer="conv"), expected, atol=1e-6)
+
+
+def test_grad_cam_of_mobilenet_is_that_of_its_logits():
+    sure, logits = (
+        keras_archs.MobileNet(
+            alpha=0.25, input_shape=(32, 32, 3), classes=3, classifier_activation=activation
+        )
+        for activation in ("softmax", None)
+    )
+    randomize(sure)
+    kernel = sure.get_layer("conv_preds").kernel
+    kernel.assign(np.random.default_rng(0).normal(0, 100, kernel.shape))
+    logits.set_weights(sure.get_weights())
+    assert np.max(sure(images(32)[:1])) == 1.0
+    expected = heat_of(logits, layer=3)
+    assert expected.max() == 1
+    np.testing.assert_allclose(heat_of(sure, layer=3), expected, atol=1e-5)
+
+
+def test_grad_cam_in_half_precision_is_that_in_full():
+    """The gradient at the map, 1e-6 / 1024, is less than the smallest float16, 6e-8."""
+    heats = []
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Conv2D(2, 3, padding="same", name="conv")(inputs)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, keras.layers.Dense(1, dtype="float32")(x))
+        kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 2))
+        model.set_weights([kernel, np.zeros(2), np.full((2, 1), 1e-6), np.zeros(1)])
+        heats.append(heat_of(model, layer="conv"))
+    assert heats[0].max() == 1
+    np.testing.assert_allclose(heats[1], heats[0], atol=0.01)
 
 
 def test_attention_map_shows_the_scores_of_one_position():
