@@ -39,11 +39,11 @@ class Preprocessing:
             ValueError: the number of channels is neither 1 nor that of the means.
         """
         channels = x.shape[-1]
+        if not self.takes(channels):
+            raise InputError(f"x has {channels} channels (shape {x.shape}); allowed are 1 and 3.")
         mean, scale = np.atleast_1d(self.mean), np.atleast_1d(self.scale)
         if channels == 1:
             mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
-        elif max(mean.size, scale.size) not in {1, channels}:
-            raise InputError(f"x has {channels} channels (shape {x.shape}); allowed are 1 and 3.")
         floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         dtype = x.dtype if floating else keras.config.floatx()
         x = x.astype(dtype) if isinstance(x, np.ndarray) else keras.ops.cast(x, dtype)
@@ -52,6 +52,10 @@ class Preprocessing:
         if isinstance(x, np.ndarray):
             return (x - mean.astype(x.dtype)) / scale.astype(x.dtype)
         return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
+
+    def takes(self, channels: int) -> bool:
+        """Whether images of so many channels have means and scales."""
+        return channels == 1 or max(np.size(self.mean), np.size(self.scale)) in {1, channels}
 
     def layer(self) -> "PreprocessInput":
         """The same as the first layer of a network."""

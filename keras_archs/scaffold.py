@@ -100,7 +100,13 @@ class Scaffold:
             self._source = keras.Input(tensor=input_tensor, name="input")
         self.inputs = self._source
         if given["include_preprocessing"]:
-            self.inputs = (preprocessing or family.preprocessing).layer()(self._source)
+            chosen = preprocessing or family.preprocessing
+            if not chosen.takes(channels):
+                raise InputError(
+                    f"include_preprocessing=True needs an input_shape of 1 or 3 channels for"
+                    f" {family.name}, whose means differ by channel, got {input_shape}."
+                )
+            self.inputs = chosen.layer()(self._source)
 
     def finish(self, x: Any, top: Callable[[Any], Any] | None = None) -> keras.Model:
         """The model from the input to `x` and its head, with its weights loaded.

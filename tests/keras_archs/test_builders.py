@@ -256,6 +256,12 @@ BAD = [
     ("aaresnet50", {"nu": 0}, "nu"),
     ("mobilenetv4convsmall", {"dropout_rate": 1}, "dropout_rate"),
     ("coatnet0", {"drop_connect_rate": 2}, "drop_connect_rate"),
+    ("coatnet0", {"drop_connect_rate": "0.2"}, "drop_connect_rate"),
+    (
+        "resnet50",
+        {"include_preprocessing": True, "input_shape": (64, 64, 4)},
+        r"include_preprocessing.*input_shape.*1 or 3 channels.*\(64, 64, 4\)",
+    ),
     ("mobilnet", {}, "Did you mean 'mobilenet'"),
     ("resnet51", {}, "resnet50"),
 ]
