@@ -44,7 +44,8 @@ class MultiHeadSelfAttention2D(Block):
     Input: `(batch, height, width, channels)`. Output: the same with `output_dim`, or
     `num_heads * value_dim`, channels.
 
-    A file saved at another size loads: the position terms are interpolated.
+    A `.keras` or `.weights.h5` file saved at another size loads: the position terms are
+    interpolated. A legacy `.h5` file, which Keras checks by shape first, must have the same size.
 
     Raises:
         ValueError: an argument is out of range; the channels do not divide into the heads; the
