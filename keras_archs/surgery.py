@@ -45,6 +45,7 @@ def insert(
         name = f"{layer.name}_{kind}"
         while name in taken:
             name += "_again"
+        taken.add(name)  # a shared layer comes back
         inserted = type(block).from_config({**block.get_config(), "name": name})
         return inserted(outputs)
 

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,60 @@ def test_result_is_exported():
     x = images(32, count=1)
     got = tflite_export.Classifier(tflite_export.convert(model).content).predict(x)
     np.testing.assert_allclose(got, model(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("build", "place", "names"), MODELS[1:3], ids=IDS[1:3])
+def test_exports_compute_what_the_model_does(build, place, names, tmp_path):
+    model = keras_archs.insert(build(), NonLocalBlock(), after=place)
+    randomize(model)
+    for name in names:  # off the zeros that make the block the identity
+        gamma = model.get_layer(name).norm.gamma
+        gamma.assign(np.random.default_rng(0).uniform(0.5, 1.5, gamma.shape))
+    x = images(model.input_shape[1], count=1)
+    expected = model(x)
+    model.export(tmp_path / "saved", verbose=False)
+    saved = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(saved.serve(x), expected, atol=1e-5)
+    got = tflite_export.Classifier(tflite_export.convert(model).content).predict(x)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def odd_model():
+    """A dict of inputs, a layer used twice, dropout, a nested model, a frozen layer."""
+    layers = keras.layers
+    inner_input = keras.Input((8, 8, 4))
+    inner = keras.Model(inner_input, layers.Conv2D(4, 3, padding="same")(inner_input), name="inner")
+    inputs = {name: keras.Input((8, 8, 3), name=name) for name in ("left", "right")}
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    x = layers.Add(name="both")([shared(inputs["left"]), shared(inputs["right"])])
+    x = inner(layers.Dropout(0.5, name="dropout")(x))
+    x = layers.BatchNormalization(name="norm", trainable=False)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(3, dtype="float32", name="scores")(x))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    ("place", "count"), [("shared", 2), ("inner", 1), ("dropout", 1), (["both", "norm"], 2)]
+)
+def test_in_models_of_every_shape(place, count, policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = odd_model()
+    randomize(model)
+    result = keras_archs.insert(model, NonLocalBlock(), after=place)
+    blocks = [layer for layer in result.layers if isinstance(layer, NonLocalBlock)]
+    assert len({block.name for block in blocks}) == len(blocks) == count
+    assert {block.compute_dtype for block in blocks} == {model.get_layer("norm").compute_dtype}
+    x = {"left": images(8), "right": images(8, seed=1)}
+    np.testing.assert_array_equal(result(x), model(x))
+    assert not result.get_layer("norm").trainable
+    assert len(result.trainable_weights) == len(model.trainable_weights) + 10 * count
+
+    result.compile(keras.optimizers.SGD(0.1), "mse")
+    assert np.isfinite(result.train_on_batch(x, np.ones((2, 3))))
+    result.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), result(x))
 
 
 @settings(max_examples=15, deadline=None)
