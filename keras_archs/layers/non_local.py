@@ -62,8 +62,13 @@ class NonLocalBlock(Block):
         self.inner_channels = inner_channels
         self.sub_sample = sub_sample
         self.use_scale = use_scale
+        # Softmax gives a mean of g; the others a product of three maps, which float16 cannot hold.
+        unbounded = pairing in {"dot_product", "concatenation"}
+        float16 = self.compute_dtype == "float16"
+        self._response_dtype = "float32" if unbounded and float16 else self.dtype_policy
         self.norm = self.inner(
             layers.BatchNormalization,
+            dtype=self._response_dtype,
             momentum=0.9,
             epsilon=1e-5,
             gamma_initializer="zeros",
@@ -82,16 +87,16 @@ class NonLocalBlock(Block):
             # need not be laid out.
             self.pair_theta = self._embedding(inner, 1, "pair_theta", use_bias=False)
             self.pair_phi = self._embedding(inner, 1, "pair_phi", use_bias=False)
-        self.project = self._embedding(inner, channels, "project")
+        self.project = self._embedding(inner, channels, "project", dtype=self._response_dtype)
         self.norm.build(input_shape)
 
-    def _embedding(self, channels: int, filters: int, name: str, use_bias: bool = True) -> Any:
+    def _embedding(self, channels: int, filters: int, name: str, **options: Any) -> Any:
         layer = self.inner(
             layers.Dense,
             filters,
-            use_bias=use_bias,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
             name=name,
+            **options,
         )
         layer.build((None, None, None, channels))
         return layer
@@ -110,8 +115,8 @@ class NonLocalBlock(Block):
         response = ops.matmul(scores, full_precision(flatten(self.g(keys))))
         _, height, width, _ = ops.shape(inputs)
         response = ops.reshape(response, (-1, height, width, response.shape[-1]))
-        response = self.project(ops.cast(response, inputs.dtype))
-        outputs = inputs + self.norm(response, training=training)
+        change = self.norm(self.project(response), training=training)
+        outputs = inputs + ops.cast(change, inputs.dtype)
         if return_attention_scores:
             _, rows, columns, _ = ops.shape(keys)
             return outputs, ops.reshape(scores, (-1, height, width, rows, columns))

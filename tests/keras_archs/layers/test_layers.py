@@ -233,6 +233,77 @@ def test_augmented_convolution_is_a_convolution_beside_attention():
     np.testing.assert_allclose(got[..., 30:], layer.attention(x), rtol=1e-5, atol=1e-6)
 
 
+def padded_same(x, size, strides, value):
+    """Padding of TensorFlow's "same": what is odd goes to the far side."""
+    widths = [(0, 0), (0, 0), (0, 0), (0, 0)]
+    for axis in (1, 2):
+        total = max(size - (x.shape[axis] % strides or strides), 0)
+        widths[axis] = (total // 2, total - total // 2)
+    return np.pad(x, widths, constant_values=value)
+
+
+def windows(x, size, strides, value=0.0):
+    """All patches of "same" windows, `(batch, rows, columns, size, size, channels)`."""
+    rows, columns = (-(-side // strides) for side in x.shape[1:3])
+    x = padded_same(x, size, strides, value)
+    return np.stack(
+        [
+            np.stack(
+                [x[:, i : i + size, j : j + size] for j in range(0, columns * strides, strides)],
+                axis=1,
+            )
+            for i in range(0, rows * strides, strides)
+        ],
+        axis=1,
+    )
+
+
+def enlarged(x, rows, columns):
+    """Bilinear, with the centres of the pixels at halves, the edges repeated."""
+    for axis, side in ((1, rows), (2, columns)):
+        at = np.clip((np.arange(side) + 0.5) * x.shape[axis] / side - 0.5, 0, x.shape[axis] - 1)
+        low = at.astype(int)
+        share = (at - low).reshape([-1 if a == axis else 1 for a in range(4)])
+        high = np.minimum(low + 1, x.shape[axis] - 1)
+        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    return x
+
+
+def attention_in_numpy(w, x, heads, dim, value_dim):
+    """Equations 1 to 4 of Bello et al. with relative positions, position by position."""
+    _, rows, columns, _ = x.shape
+    query, key, value = np.split(x @ w["qkv/kernel"], [heads * dim, 2 * heads * dim], axis=-1)
+    result = np.empty((*x.shape[:3], heads * value_dim))
+    for image, i, j, head in np.ndindex(len(x), rows, columns, heads):
+        k, v = slice(head * dim, (head + 1) * dim), slice(head * value_dim, (head + 1) * value_dim)
+        q = query[image, i, j, k] / np.sqrt(dim)
+        down = w["attention/height_relative"][rows - 1 - i : 2 * rows - 1 - i]
+        right = w["attention/width_relative"][columns - 1 - j : 2 * columns - 1 - j]
+        scores = key[image, ..., k] @ q + (down @ q)[:, None] + (right @ q)[None]
+        weights = softmax(scores.ravel()).reshape(rows, columns, 1)
+        result[image, i, j, v] = (weights * value[image, ..., v]).sum((0, 1))
+    return result @ w["project/kernel"]
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5)])
+@pytest.mark.parametrize(("strides", "pool"), [(1, True), (2, False), (2, True)])
+def test_augmented_convolution_with_strides_and_pooling(strides, pool, size):
+    x = maps(2, *size, 8)
+    block = layers.AttentionAugmentedConv2D(40, nu=0.25, num_heads=2, strides=strides, pool=pool)
+    layer, w = randomized(block, x)
+    x = x.astype("float64")
+    convolved = np.einsum("brcijk,ijkf->brcf", windows(x, 3, strides), w["conv/kernel"])
+    pooled = x
+    for _ in range((strides == 2) + pool):
+        # Means over the pixels that are there; the padding does not count.
+        pooled = np.nanmean(windows(pooled, 3, 2, np.nan), axis=(3, 4))
+    attended = attention_in_numpy(w, pooled, heads=2, dim=20, value_dim=5)
+    if pool:
+        attended = enlarged(attended, *convolved.shape[1:3])
+    expected = np.concatenate([convolved, attended], axis=-1)
+    np.testing.assert_allclose(layer(x.astype("float32")), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_stochastic_depth_drops_whole_images():
     x = np.ones((2000, 2, 2, 3), "float32")
     layer = layers.StochasticDepth(0.25, seed=0)
@@ -311,6 +382,20 @@ def test_half_precision_is_near_full(kind, policy):
     expected = np.asarray(full(x))
     got = np.asarray(keras.ops.cast(half(x), "float32"))
     np.testing.assert_allclose(got, expected, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_large_values_stay_finite_in_float16(pairing, training):
+    """60,000 is near the largest float16, 65,504; products of two or three are far beyond."""
+    keras.config.set_dtype_policy("mixed_float16")
+    layer = layers.NonLocalBlock(pairing)
+    x = np.sign(maps(2, 8, 8, 32)) * np.float32(60_000) * np.linspace(0.5, 1, 8)[:, None, None]
+    got = np.asarray(layer(x.astype("float16"), training=training), "float32")
+    np.testing.assert_array_equal(got, x.astype("float16"))  # the identity still, without a NaN
+    layer.norm.gamma.assign(np.ones(32))
+    assert np.isfinite(layer(x.astype("float16") / 2, training=True)).all()
+    assert all(np.isfinite(weight.numpy()).all() for weight in layer.weights)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
