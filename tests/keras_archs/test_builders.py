@@ -176,6 +176,26 @@ def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     assert {weight.path for weight in model.trainable_weights} - reached == set()
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "case", ["vgg11", "inceptionv1", "resnet18", "mobilenet", "efficientnetb0", "nonlocalresnet50"]
+)
+def test_an_optimizer_moves_the_weights(case, policy):
+    keras.config.set_dtype_policy(policy)
+    model = build(case, input_shape=(64, 64, 3), classes=4)
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", jit_compile=False)
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    ends = [model.trainable_weights[0], model.trainable_weights[-1]]
+    before = [weight.numpy() for weight in ends]
+    # The loss scale begins at 2**15 and is halved, with no update, while the gradients overflow.
+    for _ in range(10 if scaled else 1):
+        assert np.isfinite(model.train_on_batch(images(64, count=4), np.arange(4)))
+    for old, weight in zip(before, ends, strict=True):
+        assert np.isfinite(weight.numpy()).all()
+        assert not np.array_equal(old, weight.numpy())
+
+
 @pytest.mark.parametrize("case", SMALL)
 def test_names_do_not_depend_on_what_was_built_before(case):
     with symbolic():

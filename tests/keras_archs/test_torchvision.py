@@ -25,12 +25,17 @@ def random_torch_model(name):
 
 
 def randomize(model):
-    """Moves biases and moving statistics off their zeros and ones, so that they matter."""
+    """Moves biases, scales and moving statistics off their zeros and ones, so that they matter.
+
+    timm's residual branches and attention blocks begin with zeros that would hide all of them.
+    """
     torch.manual_seed(0)
     for parameter_name, tensor in model.state_dict().items():
-        if parameter_name.endswith("running_var"):
+        scale = tensor.ndim == 1 and parameter_name.endswith("weight")
+        zero = tensor.is_floating_point() and not tensor.any()
+        if scale or parameter_name.endswith("running_var"):
             tensor.uniform_(0.8, 1.2)
-        elif parameter_name.endswith(("running_mean", "bias")):
+        elif zero or parameter_name.endswith(("running_mean", "bias")):
             tensor.normal_(0, 0.1)
     return model
 
@@ -121,6 +126,11 @@ def googlenet_module(name):
         return "fc"
     stem, kind = name.rsplit("_", 1)
     fixed = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
+    for ours, theirs in (("auxiliary_4a", "aux1"), ("auxiliary_4d", "aux2")):
+        heads = {ours: f"{theirs}.fc2", f"{ours}_fc": f"{theirs}.fc1"}
+        if name in heads:
+            return heads[name]
+        fixed[f"{ours}_conv"] = f"{theirs}.conv"
     if stem in fixed:
         return f"{fixed[stem]}.{kind}"
     _, block, part = stem.split("_", 2)
@@ -135,18 +145,85 @@ def googlenet_module(name):
     return f"inception{block}.{branches[part]}.{kind}"
 
 
-def test_inception_v1():
-    theirs = models.googlenet(weights=None, aux_logits=False, init_weights=False).eval()
-    randomize(theirs)
+def googlenet(large_kernel, auxiliary=False):
+    theirs = models.googlenet(weights=None, aux_logits=auxiliary, init_weights=False).eval()
     theirs.maxpool4 = torch.nn.MaxPool2d(3, stride=2, ceil_mode=True)  # 2x2 there, 3x3 in table 1
+    for name, module in theirs.named_modules():
+        if name.endswith("branch3.1"):
+            channels = module.conv.in_channels, module.conv.out_channels
+            module.conv = torch.nn.Conv2d(
+                *channels, large_kernel, padding=large_kernel // 2, bias=False
+            )
+    return randomize(theirs)
+
+
+@pytest.mark.parametrize("large_kernel", [3, 5])
+def test_inception_v1(large_kernel):
+    theirs = googlenet(large_kernel)
     ours = keras_archs.InceptionV1(
-        batch_norm=True, large_kernel=3, input_shape=(None, None, 3), classifier_activation=None
+        batch_norm=True,
+        large_kernel=large_kernel,
+        input_shape=(None, None, 3),
+        classifier_activation=None,
     )
     for layer in ours.layers:
         if layer.weights:
             layer.set_weights(weights_of(theirs.get_submodule(googlenet_module(layer.name))))
     for size in (64, 96):
         assert_close(np.asarray(ours(images(size))), outputs(theirs, images(size)), TOLERANCE)
+
+
+def test_inception_v1_of_the_paper():
+    """With biases and local response normalisation where torchvision has batch norms."""
+    theirs = googlenet(5)
+    for module in theirs.modules():
+        if isinstance(module, type(theirs.conv1)):
+            torch.nn.init.kaiming_normal_(module.conv.weight)
+            module.conv.bias = torch.nn.Parameter(torch.randn(module.conv.out_channels))
+            module.bn = torch.nn.Identity()
+    norms = [torch.nn.LocalResponseNorm(5, 1e-4, 0.75) for _ in range(2)]
+    theirs.maxpool1 = torch.nn.Sequential(theirs.maxpool1, norms[0])
+    theirs.maxpool2 = torch.nn.Sequential(norms[1], theirs.maxpool2)
+    ours = keras_archs.InceptionV1(input_shape=(None, None, 3), classifier_activation=None)
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(weights_of(theirs.get_submodule(googlenet_module(layer.name))))
+    for size in (64, 96):
+        x = 128 * images(size)  # as large as pixels: the normalisation is 1 for small values
+        expected = outputs(theirs, x)
+        assert_close(np.asarray(ours(x)), expected, TOLERANCE)
+    theirs.maxpool1, theirs.maxpool2 = theirs.maxpool1[0], theirs.maxpool2[1]
+    assert np.abs(outputs(theirs, x) - expected).max() > 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("size", [224, 256])
+def test_inception_v1_auxiliary_heads(size):
+    theirs = googlenet(3, auxiliary=True)
+    # The paper averages 5x5 pixels at stride 3, torchvision whatever gives 4x4: nothing more here.
+    for head in (theirs.aux1, theirs.aux2):
+        head.register_forward_pre_hook(
+            lambda _, x: torch.nn.functional.avg_pool2d(x[0], 5, stride=3)
+        )
+    ours = keras_archs.InceptionV1(
+        batch_norm=True,
+        auxiliary=True,
+        large_kernel=3,
+        input_shape=(size, size, 3),
+        classifier_activation=None,
+    )
+    for layer in ours.layers:
+        if layer.weights:
+            weights = weights_of(theirs.get_submodule(googlenet_module(layer.name)))
+            if layer.name.endswith("_fc"):  # flattened by channel there, by row here
+                kernel = weights[0].reshape(128, 4, 4, 1024)
+                weights[0] = kernel.transpose(1, 2, 0, 3).reshape(2048, 1024)
+            layer.set_weights(weights)
+    theirs.training = True  # of the network alone: its layers stay as they are at inference
+    x = images(size)
+    with torch.no_grad():
+        top, second, first = theirs(torch.from_numpy(x).permute(0, 3, 1, 2))
+    for got, expected in zip(ours(x), (top, first, second), strict=True):
+        assert_close(np.asarray(got), expected.numpy(), TOLERANCE)
 
 
 def test_local_response_normalization():
