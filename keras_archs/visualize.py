@@ -13,11 +13,12 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.features import feature_info
 from keras_archs.graph import calls, is_functional
 
-_FLAT = (keras.activations.softmax, keras.activations.sigmoid)
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# What makes the gradient of a sure answer vanish.
+SATURATING = (keras.activations.softmax, keras.activations.sigmoid)
 
 
 def feature_maps(
@@ -157,7 +158,7 @@ def _grad_cam(
 
 
 def _logits(model: keras.Model) -> Any:
-    """The scores in front of a last softmax or sigmoid, which flattens sure answers' gradients."""
+    """The scores in front of the last softmax or sigmoid, or the output itself without one."""
     last = next(
         call for call in calls(model) if any(out is model.outputs[0] for out in call.outputs)
     )
@@ -166,7 +167,7 @@ def _logits(model: keras.Model) -> Any:
         return keras.Model(layer.inputs, _logits(layer))(last.inputs)
     if isinstance(layer, keras.layers.Softmax):
         return inputs
-    if getattr(layer, "activation", None) not in _FLAT:
+    if getattr(layer, "activation", None) not in SATURATING:
         return model.outputs[0]
     if isinstance(layer, keras.layers.Activation):
         return inputs
