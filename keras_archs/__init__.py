@@ -153,6 +153,7 @@ from keras_archs.families.xception import (
 )
 from keras_archs.features import Feature, feature_extractor, feature_info
 from keras_archs.freezing import freeze
+from keras_archs.fusing import fuse
 from keras_archs.layers import (
     CBAM,
     ECA,
@@ -290,6 +291,7 @@ __all__ = [
     "feature_extractor",
     "feature_info",
     "freeze",
+    "fuse",
     "inception_resnet_v2",
     "inception_v1",
     "inception_v2",

@@ -50,14 +50,14 @@ def insert(
         return inserted(outputs)
 
     taken = {layer.name for layer in model.layers}
-    result = keras.models.clone_model(model, _new_inputs(model), call_function=call)
+    result = keras.models.clone_model(model, new_inputs(model), call_function=call)
     for layer in model.layers:
         if layer.weights:
             result.get_layer(layer.name).set_weights(layer.get_weights())
     return result
 
 
-def _new_inputs(model: keras.Model) -> Any:
+def new_inputs(model: keras.Model) -> Any:
     """Inputs of the same names and structure: Keras' clones have them renamed."""
     sources = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in sources}

@@ -14,6 +14,9 @@ from keras import layers
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d
 from keras_archs.layers import MultiHeadSelfAttention2D, SqueezeExcite
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
@@ -72,10 +75,10 @@ def _coatnet(
 
 def _inverted_residual(x: Any, width: int, stride: int, rate: float, name: str) -> Any:
     shortcut = _shortcut(x, width, stride, name)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_preact_bn")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_preact_bn")(x)
     x = _conv(x, EXPANSION * width, 1, f"{name}_expand", stride)
     x = _bn_gelu(x, f"{name}_expand")
-    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
+    x = DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
     x = _bn_gelu(x, f"{name}_depthwise")
     x = SqueezeExcite(squeezed_channels=width // 4, activation="swish", name=f"{name}_se")(x)
     x = layers.Conv2D(width, 1, name=f"{name}_project")(x)
@@ -115,8 +118,8 @@ def _conv(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
 
 
 def _bn_gelu(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.Activation("gelu", name=f"{name}_act")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return Activation("gelu", name=f"{name}_act")(x)
 
 
 # fmt: off

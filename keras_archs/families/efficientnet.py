@@ -21,6 +21,9 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_positive, check_positive_int, check_rate
 from keras_archs.errors import InputError
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TORCH, Preprocessing
 from keras_archs.registry import Family
@@ -164,7 +167,7 @@ def _inverted_residual(
     if stage.expansion > 1:
         x = conv(x, stage.expansion * channels, 1, name=f"{name}_expand_conv")
         x = bn_act(x, activation, f"{name}_expand_bn", f"{name}_expand_activation")
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         stage.kernel,
         strides=stage.stride,
         padding="same",
@@ -177,7 +180,7 @@ def _inverted_residual(
         # The ratio of 1/4 is of the block's input, not of the expanded map.
         x = squeeze_excite(x, max(1, channels // 4), activation, f"{name}_se")
     x = conv(x, stage.filters, 1, name=f"{name}_project_conv")
-    x = layers.BatchNormalization(name=f"{name}_project_bn")(x)
+    x = BatchNormalization(name=f"{name}_project_bn")(x)
     return residual(inputs, x, stage.stride, drop_rate, name)
 
 
@@ -215,8 +218,8 @@ def conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> An
 
 def bn_act(x: Any, activation: str, bn_name: str, name: str, momentum: float = 0.99) -> Any:
     """Batch norm and activation."""
-    x = layers.BatchNormalization(momentum=momentum, name=bn_name)(x)
-    return layers.Activation(activation, name=name)(x)
+    x = BatchNormalization(momentum=momentum, name=bn_name)(x)
+    return Activation(activation, name=name)(x)
 
 
 # fmt: off

@@ -22,6 +22,8 @@ from keras_archs.families.efficientnet import (
     residual,
     squeeze_excite,
 )
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.preprocessing import TORCH, Preprocessing
 from keras_archs.registry import Family
 from keras_archs.rounding import make_divisible
@@ -192,7 +194,7 @@ def _fused(x: Any, filters: int, stride: int, expansion: int, drop_rate: float, 
         x = conv(x, expansion * x.shape[-1], 3, stride=stride, name=f"{name}_expand_conv")
         x = _bn_swish(x, f"{name}_expand")
         x = conv(x, filters, 1, name=f"{name}_project_conv")
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
+        x = BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
     return residual(inputs, x, stride, drop_rate, name)
 
 
@@ -202,7 +204,7 @@ def _inverted_residual(
     inputs, channels = x, x.shape[-1]
     x = conv(x, expansion * channels, 1, name=f"{name}_expand_conv")
     x = _bn_swish(x, f"{name}_expand")
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         3,
         strides=stride,
         padding="same",
@@ -213,7 +215,7 @@ def _inverted_residual(
     x = _bn_swish(x, name)
     x = squeeze_excite(x, max(1, channels // 4), "swish", f"{name}_se")
     x = conv(x, filters, 1, name=f"{name}_project_conv")
-    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
+    x = BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
     return residual(inputs, x, stride, drop_rate, name)
 
 

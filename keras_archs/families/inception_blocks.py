@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import layers
 
+from keras_archs.layers.batch_norm import BatchNormalization
+
 Conv = tuple[int, int, int]  # filters, kernel height, kernel width
 Branch = tuple[Conv, ...]
 Branches = tuple[Branch, ...]
@@ -82,5 +84,5 @@ def conv(
     x = layers.Conv2D(
         filters, kernel, strides=stride, padding=padding, use_bias=False, name=f"{name}_conv"
     )(x)
-    x = layers.BatchNormalization(scale=scale, name=f"{name}_bn")(x)
+    x = BatchNormalization(scale=scale, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared
 from keras_archs.families.inception_blocks import Branches, branch, mixed, reduction, stem
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -69,7 +70,7 @@ def InceptionResNetV2(**shared: Unpack[Shared]) -> keras.Model:
         x = _residual(x, BLOCK_8, 0.2, f"block8_{block}")
     x = _residual(x, BLOCK_8, 1.0, "block8_10", activate=False)
     x = layers.Conv2D(1536, 1, use_bias=False, name="conv_7b")(x)
-    x = layers.BatchNormalization(scale=False, name="conv_7b_bn")(x)
+    x = BatchNormalization(scale=False, name="conv_7b_bn")(x)
     return scaffold.finish(layers.ReLU(name="conv_7b_ac")(x))
 
 

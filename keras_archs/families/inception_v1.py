@@ -12,6 +12,7 @@ from keras import layers
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.errors import InputError
 from keras_archs.families.convolutions import conv2d
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.local_response import LocalResponseNormalization
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
@@ -139,7 +140,7 @@ def _conv(
 ) -> Any:
     x = conv2d(x, filters, kernel, stride, use_bias=not batch_norm, name=name)
     if batch_norm:
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 

@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared
 from keras_archs.families.convolutions import conv2d
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -86,5 +87,5 @@ def _inception(x: Any, block: Block) -> Any:
 
 def _conv(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
     x = conv2d(x, filters, kernel, stride, name=name)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

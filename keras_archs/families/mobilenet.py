@@ -16,6 +16,9 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_positive_int, check_rate
 from keras_archs.errors import InputError
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -93,7 +96,7 @@ def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: 
     if stride > 1:
         # The published weights pad below and to the right, at odd sizes too ("same" would not).
         x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{block}")(x)
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         3,
         strides=stride,
         padding="valid" if stride > 1 else "same",
@@ -108,8 +111,8 @@ def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: 
 
 
 def _bn_relu6(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
-    return layers.ReLU(6.0, name=f"{name}_relu")(x)
+    x = BatchNormalization(name=f"{name}_bn")(x)
+    return Activation("relu6", name=f"{name}_relu")(x)
 
 
 def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:

@@ -12,6 +12,9 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_positive
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.rounding import make_divisible
@@ -60,7 +63,7 @@ def MobileNetV2(alpha: float = 1.0, **shared: Unpack[Shared]) -> keras.Model:
         make_divisible(STEM * alpha), 3, strides=2, padding="same", use_bias=False, name="Conv1"
     )(scaffold.inputs)
     x = _bn(x, "bn_Conv1")
-    x = layers.ReLU(6.0, name="Conv1_relu")(x)
+    x = Activation("relu6", name="Conv1_relu")(x)
 
     block = 0
     for expansion, channels, repeats, stride in TABLE:
@@ -73,7 +76,7 @@ def MobileNetV2(alpha: float = 1.0, **shared: Unpack[Shared]) -> keras.Model:
     last = make_divisible(LAST * max(alpha, 1))
     x = layers.Conv2D(last, 1, use_bias=False, name="Conv_1")(x)
     x = _bn(x, "Conv_1_bn")
-    x = layers.ReLU(6.0, name="out_relu")(x)
+    x = Activation("relu6", name="out_relu")(x)
     return scaffold.finish(x)
 
 
@@ -82,12 +85,12 @@ def _inverted_residual(x: Any, filters: int, stride: int, expansion: int, name: 
     if expansion > 1:
         x = layers.Conv2D(expansion * x.shape[-1], 1, use_bias=False, name=f"{name}_expand")(x)
         x = _bn(x, f"{name}_expand_BN")
-        x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
-    x = layers.DepthwiseConv2D(
+        x = Activation("relu6", name=f"{name}_expand_relu")(x)
+    x = DepthwiseConv2D(
         3, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
     )(x)
     x = _bn(x, f"{name}_depthwise_BN")
-    x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
+    x = Activation("relu6", name=f"{name}_depthwise_relu")(x)
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project")(x)
     x = _bn(x, f"{name}_project_BN")
     if inputs.shape[-1] == filters and stride == 1:
@@ -96,7 +99,7 @@ def _inverted_residual(x: Any, filters: int, stride: int, expansion: int, name: 
 
 
 def _bn(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name=name)(x)
+    return BatchNormalization(epsilon=1e-3, momentum=0.999, name=name)(x)
 
 
 def _imagenet(alpha: float, side: int) -> ImageNet | None:

@@ -15,6 +15,9 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_positive, check_rate
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.rounding import make_divisible
@@ -136,7 +139,7 @@ def _mobilenet_v3(
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
         x = layers.Conv2D(make_divisible(variant.last * max(alpha, 1)), 1, name="conv_2")(x)
-        x = layers.Activation(activation, name="conv_2_act")(x)
+        x = Activation(activation, name="conv_2_act")(x)
         x = layers.Dropout(dropout_rate, name="dropout")(x)
         return scaffold.classify_map(x, name="logits")
 
@@ -149,7 +152,7 @@ def _inverted_residual(x: Any, block: Block, filters: int, name: str) -> Any:
     if block.expansion != 1:
         x = layers.Conv2D(expanded, 1, use_bias=False, name=f"{name}_expand")(x)
         x = _bn_act(x, block.activation, f"{name}_expand")
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         block.kernel, strides=block.stride, padding="same", use_bias=False, name=f"{name}_depthwise"
     )(x)
     x = _bn_act(x, block.activation, f"{name}_depthwise")
@@ -170,11 +173,11 @@ def _squeeze_excite(x: Any, squeezed: int, name: str) -> Any:
 
 
 def _bn(x: Any, name: str) -> Any:
-    return layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name=f"{name}_bn")(x)
+    return BatchNormalization(epsilon=1e-3, momentum=0.999, name=f"{name}_bn")(x)
 
 
 def _bn_act(x: Any, activation: str, name: str) -> Any:
-    return layers.Activation(activation, name=f"{name}_act")(_bn(x, name))
+    return Activation(activation, name=f"{name}_act")(_bn(x, name))
 
 
 # fmt: off

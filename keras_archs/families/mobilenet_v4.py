@@ -17,6 +17,9 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d, pad
+from keras_archs.layers.activation import Activation
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.layers.multi_query import MultiQueryAttention2D
 from keras_archs.layers.stochastic_depth import stochastic_depth
@@ -184,7 +187,7 @@ def _mobilenet_v4(
                 fits = row.stride == 1 and x.shape[-1] == row.filters
                 x = _join(x, branch, rate, name) if fits else branch
             case Attention():
-                branch = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+                branch = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
                 branch = MultiQueryAttention2D(*row, name=f"{name}_attention")(branch)
                 branch = LayerScale(name=f"{name}_scale")(branch)
                 x = _join(x, branch, rate, name)
@@ -225,7 +228,7 @@ def _conv(
 
 def _depthwise(x: Any, kernel: int, stride: int, name: str, activation: str | None = None) -> Any:
     x, padding = pad(x, kernel, stride, name)
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         kernel,
         strides=stride,
         padding=padding,
@@ -237,8 +240,8 @@ def _depthwise(x: Any, kernel: int, stride: int, name: str, activation: str | No
 
 
 def _bn_act(x: Any, activation: str | None, name: str) -> Any:
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return Activation(activation, name=f"{name}_act")(x) if activation else x
 
 
 # fmt: off

@@ -19,6 +19,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
@@ -219,7 +220,7 @@ def _conv_bn(
 
 
 def _bn(x: Any, variant: Variant, name: str) -> Any:
-    return layers.BatchNormalization(
+    return BatchNormalization(
         momentum=variant.momentum, epsilon=variant.epsilon, name=f"{name}_bn"
     )(x)
 

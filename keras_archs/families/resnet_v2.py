@@ -18,6 +18,7 @@ from keras import layers
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d
 from keras_archs.families.resnet import KERNELS, STOCHASTIC_DEPTH
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
@@ -86,7 +87,7 @@ def _bottleneck(x: Any, width: int, stride: int, drop_rate: float, name: str) ->
 
 
 def _bn_relu(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(x)
+    x = BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 

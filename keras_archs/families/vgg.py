@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.preprocessing import CAFFE
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -79,7 +80,7 @@ def _conv(x: Any, width: int, batch_norm: bool, name: str) -> Any:
     if not batch_norm:
         return layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
     x = layers.Conv2D(width, 3, padding="same", name=name)(x)
-    x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(x)
+    x = BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 

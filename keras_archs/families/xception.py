@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import Shared
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -40,7 +41,7 @@ def Xception(**shared: Unpack[Shared]) -> keras.Model:
     for conv, (filters, stride) in enumerate(((32, 2), (64, 1)), 1):
         name = f"block1_conv{conv}"
         x = layers.Conv2D(filters, 3, strides=stride, use_bias=False, name=name)(x)
-        x = layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = BatchNormalization(name=f"{name}_bn")(x)
         x = layers.ReLU(name=f"{name}_act")(x)
     for block, widths in enumerate(ENTRY, 2):
         # The first block follows a ReLU already.
@@ -58,7 +59,7 @@ def _shrink(x: Any, filters: tuple[int, int], activate_first: bool, name: str) -
     shortcut = layers.Conv2D(
         filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{name}_shortcut"
     )(x)
-    shortcut = layers.BatchNormalization(name=f"{name}_shortcut_bn")(shortcut)
+    shortcut = BatchNormalization(name=f"{name}_shortcut_bn")(shortcut)
     for conv, width in enumerate(filters, 1):
         if conv > 1 or activate_first:
             x = layers.ReLU(name=f"{name}_sepconv{conv}_act")(x)
@@ -77,4 +78,4 @@ def _middle(x: Any, name: str) -> Any:
 
 def _separable(x: Any, filters: int, name: str) -> Any:
     x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
-    return layers.BatchNormalization(name=f"{name}_bn")(x)
+    return BatchNormalization(name=f"{name}_bn")(x)

@@ -4,10 +4,13 @@ All take feature maps `(batch, height, width, channels)` of any floating type an
 TensorFlow and JAX backends; what a policy in half precision would overflow is computed in float32.
 """
 
+from keras_archs.layers.activation import Activation
 from keras_archs.layers.attention import MultiHeadSelfAttention2D
 from keras_archs.layers.augmented import AttentionAugmentedConv2D
+from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.cbam import CBAM
 from keras_archs.layers.context import GlobalContext
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.eca import ECA
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.layers.local_response import LocalResponseNormalization
@@ -19,7 +22,10 @@ from keras_archs.layers.stochastic_depth import StochasticDepth
 __all__ = [
     "CBAM",
     "ECA",
+    "Activation",
     "AttentionAugmentedConv2D",
+    "BatchNormalization",
+    "DepthwiseConv2D",
     "GlobalContext",
     "LayerScale",
     "LocalResponseNormalization",

@@ -100,3 +100,12 @@ def full_precision(x: Any) -> Any:
     """`x` in float32 if it is in half precision, whose range ends at 65504 or has 8 bits."""
     half = keras.backend.standardize_dtype(x.dtype) in {"float16", "bfloat16"}
     return ops.cast(x, "float32") if half else x
+
+
+def on_cpu() -> bool:
+    """Whether Keras computes by TensorFlow on nothing but CPUs."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf  # noqa: PLC0415  # Keras runs on other backends without it
+
+    return {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}

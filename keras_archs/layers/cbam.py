@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from keras_archs.arguments import check_positive, check_positive_int
 from keras_archs.layers.base import Block, Shape, channels_of, reduced, register
+from keras_archs.layers.batch_norm import BatchNormalization
 
 
 @register
@@ -35,7 +36,7 @@ class CBAM(Block):
         self.spatial = self.inner(
             layers.Conv2D, 1, self.kernel_size, padding="same", use_bias=False, name="spatial"
         )
-        self.norm = self.inner(layers.BatchNormalization, epsilon=1e-5, name="norm")
+        self.norm = self.inner(BatchNormalization, epsilon=1e-5, name="norm")
 
     def build(self, input_shape: Shape) -> None:
         channels = channels_of(input_shape, self)

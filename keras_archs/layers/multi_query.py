@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from keras_archs.arguments import check_positive_int
 from keras_archs.layers.base import Block, Shape, channels_of, flatten, full_precision, register
+from keras_archs.layers.batch_norm import BatchNormalization
 
 
 @register
@@ -61,9 +62,7 @@ class MultiQueryAttention2D(Block):
             use_bias=False,
             name=f"{name}_down",
         )
-        norm = self.inner(
-            layers.BatchNormalization, momentum=0.9, epsilon=1e-5, name=f"{name}_norm"
-        )
+        norm = self.inner(BatchNormalization, momentum=0.9, epsilon=1e-5, name=f"{name}_norm")
         conv.build(input_shape)
         norm.build(input_shape)
         return conv, norm

@@ -15,6 +15,7 @@ from keras_archs.layers.base import (
     full_precision,
     register,
 )
+from keras_archs.layers.batch_norm import BatchNormalization
 
 PAIRINGS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
@@ -67,7 +68,7 @@ class NonLocalBlock(Block):
         float16 = self.compute_dtype == "float16"
         self._response_dtype = "float32" if unbounded and float16 else self.dtype_policy
         self.norm = self.inner(
-            layers.BatchNormalization,
+            BatchNormalization,
             dtype=self._response_dtype,
             momentum=0.9,
             epsilon=1e-5,

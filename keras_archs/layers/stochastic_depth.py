@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_archs.layers.base import Shape, register
 
@@ -32,6 +33,13 @@ class StochasticDepth(keras.layers.Dropout):
 
     def build(self, input_shape: Shape) -> None:
         self.noise_shape = (None, *[1] * (len(input_shape) - 1))
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        # One factor an image, drawn as Keras draws it, and one pass over the map.
+        images = ops.ones((ops.shape(inputs)[0], *self.noise_shape[1:]), inputs.dtype)
+        return inputs * super().call(images, training=True)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -1,0 +1,247 @@
+"""Networks for deployment: what is linear behind a convolution becomes part of it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_archs.graph import Call, calls, check_functional
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.layer_scale import LayerScale
+from keras_archs.surgery import new_inputs
+
+# What does nothing unless it trains.
+IDENTITIES = (
+    layers.Dropout,
+    layers.SpatialDropout2D,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.ActivityRegularization,
+    layers.Identity,
+)
+CONVOLUTIONS = layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D | layers.Dense
+
+
+def fuse(model: keras.Model) -> keras.Model:
+    """A copy of a model for inference, with fewer layers and the same outputs.
+
+    - A batch norm or `LayerScale` behind a convolution or dense layer goes into its weights.
+    - Parallel convolutions of one map that are added, and the map itself added to them, become one
+      convolution, as in RepVGG.
+    - Dropout and other layers that only act while training are left out.
+    - Other batch norms compute in one kernel, those of keras.applications, too.
+
+    Args:
+        model: any functional Keras model, nested ones included; it stays as it is.
+
+    Returns:
+        A functional model, not compiled, with the layers that are left under their names. Train
+        `model`, not this one: it has no batch statistics any more.
+
+    Raises:
+        ValueError: the model is not functional.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2; Ding et al. 2021, arXiv:2101.03697,
+    section 3.3.
+    """
+    check_functional(model)
+    plan = _Plan(model)
+
+    def clone(operation: Any) -> Any:
+        if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
+            return operation
+        if isinstance(operation, keras.Model):
+            return fuse(operation) if hasattr(operation, "_nodes_by_depth") else operation
+        config = operation.get_config()
+        if operation.name in plan.linear:
+            return type(operation).from_config({**config, **plan.linear[operation.name].config})
+        if type(operation) is layers.BatchNormalization:
+            return BatchNormalization.from_config(config)
+        return type(operation).from_config(config)
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        name = operation.name
+        if name in plan.joined:
+            return keras.tree.flatten(args)[plan.joined[name]]
+        return args[0] if name in plan.passed else operation(*args, **kwargs)
+
+    fused = keras.models.clone_model(
+        model, new_inputs(model), clone_function=clone, call_function=call, recursive=False
+    )
+    for layer in fused.layers:
+        if layer.name in plan.linear:
+            layer.set_weights(plan.linear[layer.name].weights)
+        elif layer.weights and not isinstance(layer, keras.Model):
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    return fused
+
+
+@dataclass
+class _Linear:
+    """A convolution or dense layer with all that is to become part of it.
+
+    Attributes:
+        source: the map it filters, by identity.
+        kernels: of the layer, the one whose last axes are the outputs at the end.
+        bias: of each output.
+    """
+
+    layer: Any
+    source: int
+    kernels: list[np.ndarray]
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, call: Call) -> "_Linear":
+        layer = call.operation
+        weights = [np.asarray(weight, "float64") for weight in layer.get_weights()]
+        outputs = call.outputs[0].shape[-1]
+        bias = weights.pop() if layer.use_bias else np.zeros(outputs)
+        return cls(layer, id(call.inputs[0]), weights, bias)
+
+    def scale(self, factor: np.ndarray, shift: np.ndarray) -> None:
+        kernel = self.kernels[-1]
+        # A depthwise kernel has two axes of outputs: channels, and filters of each.
+        depthwise = isinstance(self.layer, layers.DepthwiseConv2D)
+        self.kernels[-1] = kernel * (factor.reshape(kernel.shape[-2:]) if depthwise else factor)
+        self.bias = self.bias * factor + shift
+
+    @property
+    def centered(self) -> bool:
+        """Whether it is a convolution whose kernel lies around each pixel of its input."""
+        layer = self.layer
+        return (
+            type(layer) is layers.Conv2D
+            and layer.strides == (1, 1)
+            and layer.dilation_rate == (1, 1)
+            and layer.groups == 1
+            and layer.padding == "same"
+            and all(side % 2 for side in layer.kernel_size)
+        )
+
+    def add(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Adds the kernel of a parallel convolution, the smaller one padded by zeros."""
+        shape = np.maximum(self.kernels[0].shape, kernel.shape)
+        own, other = (
+            np.pad(each, [(int(more) // 2,) * 2 for more in shape - each.shape])
+            for each in (self.kernels[0], kernel)
+        )
+        self.kernels = [own + other]
+        self.bias = self.bias + bias
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"use_bias": True}
+        if type(self.layer) is layers.Conv2D:
+            config["kernel_size"] = self.kernels[0].shape[:2]
+        return config
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        return [*self.kernels, self.bias]
+
+
+class _Plan:
+    """Which layers take others in, and which are left out.
+
+    Attributes:
+        linear: the convolutions and dense layers that change, by name.
+        passed: names of layers whose input is their output.
+        joined: names of additions, and which of their inputs holds the sum.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.linear: dict[str, _Linear] = {}
+        self.passed: set[str] = set()
+        self.joined: dict[str, int] = {}
+        every = list(calls(model))
+        ends = [id(output) for output in model.outputs]
+        self._uses = Counter([*(id(x) for call in every for x in call.inputs), *ends])
+        self._calls_of = Counter(id(call.operation) for call in every)
+        # The convolution whose result a map is, and the map that a map is but another name of.
+        self._made_by: dict[int, _Linear] = {}
+        self._same_as: dict[int, int] = {}
+        for call in every:
+            self._take(call)
+        self.linear = {
+            linear.layer.name: linear
+            for linear in self._made_by.values()
+            if linear.layer.name not in self.passed
+        }
+
+    def _take(self, call: Call) -> None:
+        layer, output = call.operation, id(call.outputs[0])
+        if self._calls_of[id(layer)] > 1:
+            return
+        if isinstance(layer, IDENTITIES) or _is_linear_activation(layer):
+            source = id(call.inputs[0])
+            self.passed.add(layer.name)
+            self._same_as[output] = self._origin(source)
+            if source in self._made_by and self._uses[source] == 1:
+                self._made_by[output] = self._made_by[source]
+        elif isinstance(layer, CONVOLUTIONS) and layer.activation is keras.activations.linear:
+            self._made_by[output] = _Linear.of(call)
+        elif (affine := _affine(layer)) is not None:
+            linear = self._made_by.get(id(call.inputs[0]))
+            if linear is None or self._uses[id(call.inputs[0])] > 1:
+                return
+            linear.scale(*affine)
+            self._made_by[output] = linear
+            self.passed.add(layer.name)
+        elif type(layer) is layers.Add:
+            self._join(call, output)
+
+    def _origin(self, tensor: int) -> int:
+        return self._same_as.get(tensor, tensor)
+
+    def _join(self, call: Call, output: int) -> None:
+        tensors = [id(x) for x in call.inputs]
+        branches = [self._made_by.get(tensor) for tensor in tensors]
+        carrier = next((each for each in branches if each and each.centered), None)
+        if carrier is None:
+            return
+        source = self._origin(carrier.source)
+        for tensor, branch in zip(tensors, branches, strict=True):
+            parallel = (
+                branch is not None
+                and branch.centered
+                and self._origin(branch.source) == source
+                and self._uses[tensor] == 1
+            )
+            if not parallel and self._origin(tensor) != source:
+                return
+        for branch, tensor in zip(branches, tensors, strict=True):
+            if branch is carrier:
+                continue
+            if branch is not None and self._origin(tensor) != source:
+                carrier.add(branch.kernels[0], branch.bias)
+                self.passed.add(branch.layer.name)
+            else:
+                carrier.add(np.eye(call.outputs[0].shape[-1])[None, None], np.zeros(1))
+        self.joined[call.operation.name] = branches.index(carrier)
+        self._made_by[output] = carrier
+
+
+def _is_linear_activation(layer: Any) -> bool:
+    return isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+
+
+def _affine(layer: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Factor and shift of each channel, if that is all that a layer does when it infers."""
+    if isinstance(layer, LayerScale):
+        return np.asarray(layer.gamma, "float64"), np.zeros(1)
+    if not isinstance(layer, layers.BatchNormalization) or layer.renorm:
+        return None
+    if layer.axis not in {-1, len(layer.input.shape) - 1}:
+        return None
+    mean, variance = (
+        np.asarray(each, "float64") for each in (layer.moving_mean, layer.moving_variance)
+    )
+    factor = 1 / np.sqrt(variance + layer.epsilon)
+    if layer.gamma is not None:
+        factor = factor * np.asarray(layer.gamma, "float64")
+    shift = -mean * factor
+    return factor, shift if layer.beta is None else shift + np.asarray(layer.beta, "float64")
