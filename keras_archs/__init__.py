@@ -157,7 +157,10 @@ from keras_archs.fusing import fuse
 from keras_archs.layers import (
     CBAM,
     ECA,
+    Activation,
     AttentionAugmentedConv2D,
+    BatchNormalization,
+    DepthwiseConv2D,
     GlobalContext,
     LayerScale,
     LocalResponseNormalization,
@@ -170,6 +173,7 @@ from keras_archs.layers import (
 from keras_archs.preprocessing import decode_predictions
 from keras_archs.profiling import profile
 from keras_archs.registry import create_model, list_models, preprocess_input
+from keras_archs.rematerialization import rematerialize
 from keras_archs.surgery import insert
 
 # Keras walks a graph by recursion when it builds, loads or clones a model; the deepest networks
@@ -186,7 +190,9 @@ __all__ = [
     "VGG16",
     "VGG19",
     "AAResNet50",
+    "Activation",
     "AttentionAugmentedConv2D",
+    "BatchNormalization",
     "BoTNet50",
     "BoTNet101",
     "CBAMResNet50",
@@ -196,6 +202,7 @@ __all__ = [
     "CoAtNet2",
     "CoAtNet3",
     "CoAtNet4",
+    "DepthwiseConv2D",
     "ECAResNet50",
     "ECAResNet101",
     "EfficientNet",
@@ -305,6 +312,7 @@ __all__ = [
     "mobilenet_v4",
     "preprocess_input",
     "profile",
+    "rematerialize",
     "resnet",
     "resnet_later",
     "resnet_v2",

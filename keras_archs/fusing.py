@@ -118,7 +118,7 @@ class _Linear:
             and layer.strides == (1, 1)
             and layer.dilation_rate == (1, 1)
             and layer.groups == 1
-            and layer.padding == "same"
+            and (layer.padding == "same" or layer.kernel_size == (1, 1))
             and all(side % 2 for side in layer.kernel_size)
         )
 
@@ -135,8 +135,8 @@ class _Linear:
     @property
     def config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"use_bias": True}
-        if type(self.layer) is layers.Conv2D:
-            config["kernel_size"] = self.kernels[0].shape[:2]
+        if self.centered:  # it may have taken in larger ones
+            config |= {"kernel_size": self.kernels[0].shape[:2], "padding": "same"}
         return config
 
     @property

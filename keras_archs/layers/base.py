@@ -1,6 +1,9 @@
 """What the blocks share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -109,3 +112,45 @@ def on_cpu() -> bool:
     import tensorflow as tf  # noqa: PLC0415  # Keras runs on other backends without it
 
     return {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}
+
+
+@dataclass
+class _Run:
+    """One computation of a stage.
+
+    Attributes:
+        again: whether the stage was computed before with the same input.
+        drawn: random numbers of the first time, by the layer that drew them.
+    """
+
+    again: bool
+    drawn: dict[int, Any]
+
+
+_run: ContextVar[_Run | None] = ContextVar("run", default=None)
+
+
+@contextmanager
+def recomputation(again: bool, drawn: dict[int, Any]) -> Iterator[None]:
+    """What is computed inside may be, or was, computed twice: no state moves a second time."""
+    token = _run.set(_Run(again, drawn))
+    try:
+        yield
+    finally:
+        _run.reset(token)
+
+
+def recomputing() -> bool:
+    """Whether this was computed before, and moved all state that there is to move."""
+    run = _run.get()
+    return run is not None and run.again
+
+
+def draw_once(layer: keras.layers.Layer, draw: Callable[[], Any]) -> Any:
+    """`draw()`, or what it gave when this was computed before."""
+    run = _run.get()
+    if run is None:
+        return draw()
+    if not run.again:
+        run.drawn[id(layer)] = draw()
+    return run.drawn[id(layer)]

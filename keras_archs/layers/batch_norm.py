@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_archs.layers.base import on_cpu, register
+from keras_archs.layers.base import on_cpu, recomputing, register
 
 # oneDNN has no fast kernel for bfloat16 with a number of channels that is no multiple of this; two
 # casts around that for float32 cost a fraction of the one it then takes.
@@ -46,7 +46,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=learning,
         )
-        if learning:
+        if learning and not recomputing():
             # The kernel estimates the variance of the population, Keras keeps that of the batch.
             count = tf.cast(tf.size(inputs) // channels[0], variance.dtype)
             self._move(self.moving_mean, mean)

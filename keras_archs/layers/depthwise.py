@@ -86,7 +86,8 @@ def _convolution(stride: int, padding: str) -> Callable[[Any, Any], Any]:
         )
         return tf.cast(gradient, kernel.dtype)
 
-    return convolve
+    # A variable itself would be one more thing to give a gradient.
+    return lambda x, kernel: convolve(x, tf.convert_to_tensor(kernel))
 
 
 def _as_convolution(x: Any, dy: Any, height: int, width: int, channels: int, padding: str) -> Any:

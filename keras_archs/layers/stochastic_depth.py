@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.layers.base import Shape, register
+from keras_archs.layers.base import Shape, draw_once, register
 
 
 @register
@@ -39,7 +39,8 @@ class StochasticDepth(keras.layers.Dropout):
             return inputs
         # One factor an image, drawn as Keras draws it, and one pass over the map.
         images = ops.ones((ops.shape(inputs)[0], *self.noise_shape[1:]), inputs.dtype)
-        return inputs * super().call(images, training=True)
+        dropout = super().call
+        return inputs * draw_once(self, lambda: dropout(images, training=True))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -1,0 +1,112 @@
+"""Training in less memory: the maps of a stage are computed again when its gradient needs them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_archs.errors import InputError
+from keras_archs.features import feature_info
+from keras_archs.graph import check_functional
+from keras_archs.layers.base import recomputation, register
+from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.stochastic_depth import StochasticDepth
+
+
+def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
+    """The same network for training, which keeps no maps inside some of its stages.
+
+    The forward pass keeps the input of such a stage, and the backward pass computes the stage once
+    more: the same gradients and statistics for less memory and more time. Early stages have the
+    largest maps. `docs/benchmarks.md` shows the price.
+
+    Args:
+        model: a functional model on the TensorFlow backend; it stays as it is.
+        levels: the stages, as levels of `feature_info`: that of level 3 lies between the last maps
+            of level 2 and 3.
+
+    Returns:
+        A functional model that shares all layers with `model`, and so their weights: train this
+        one, and then save and use `model`.
+
+    Raises:
+        ValueError: the model is not functional, has no such level, is on another backend, or a
+            stage has a layer with random numbers or statistics that is none of keras_archs': to
+            compute it twice would change the result.
+
+    Source: Chen et al. 2016, arXiv:1604.06174.
+    """
+    check_functional(model)
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"rematerialize needs Keras on TensorFlow, not {keras.backend.backend()}.")
+    features = {feature.level: feature for feature in feature_info(model)}
+    wanted = sorted(set(levels))
+    for level in wanted:
+        if level not in features:
+            raise InputError(
+                f"levels={wanted}: {model.name} has no map of level {level}; allowed are"
+                f" {sorted(features)}."
+            )
+    begin = x = model.input
+    for level in sorted(features):
+        end = model.get_layer(features[level].name).output
+        stage = keras.Model(begin, end, name=f"stage{level}")
+        if level in wanted:
+            _check_repeatable(stage, level)
+            x = Rematerialized(stage, name=f"rematerialized{level}")(x)
+        else:
+            x = stage(x)
+        begin = end
+    if begin is not model.output:
+        x = keras.Model(begin, model.output, name="head")(x)
+    return keras.Model(model.input, x, name=model.name)
+
+
+@register
+class Rematerialized(keras.layers.Layer):
+    """A stage of a network whose maps are computed again for the gradient.
+
+    Args:
+        stage: a functional model with one input and one output, whose layers with random numbers
+            or statistics are those of keras_archs.
+    """
+
+    def __init__(self, stage: keras.Model | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # A dict when it comes from a file.
+        stage = keras.saving.deserialize_keras_object(stage) if isinstance(stage, dict) else stage
+        self.stage: keras.Model = stage
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not training:
+            return self.stage(inputs, training=training)
+        runs = 0
+        drawn: dict[int, Any] = {}
+
+        def run(x: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            with recomputation(runs > 1, drawn):
+                return self.stage(x, training=training)
+
+        return keras.remat(run)(inputs)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return self.stage.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        stage = keras.saving.serialize_keras_object(self.stage)
+        return {**super().get_config(), "stage": stage}
+
+
+def _check_repeatable(stage: keras.Model, level: int) -> None:
+    for layer in stage._flatten_layers(include_self=False):
+        if isinstance(layer, BatchNormalization | StochasticDepth):
+            continue
+        if isinstance(layer, keras.layers.BatchNormalization) or getattr(
+            layer, "seed_generator", None
+        ):
+            raise InputError(
+                f"levels: {layer.name} in the stage of level {level} is a {type(layer).__name__},"
+                " which cannot be computed twice; leave that level out."
+            )
