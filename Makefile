@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-jax lint setup parity lock docs bench
+.PHONY: demo test test-jax lint setup parity lock docs bench bench-gpu
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -39,12 +39,18 @@ parity: setup
 # Writes constraints.txt anew from pyproject.toml.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header \
-		--no-annotate --extra dev --extra parity pyproject.toml --output-file constraints.txt
+		--no-annotate --extra dev --extra parity --extra bench pyproject.toml --output-file constraints.txt
 
 # Writes the table of networks from the published figures and from ours.
 docs: setup
 	$(BIN)/python -m docs.models
 
-# Ratios to keras.applications, into docs/benchmarks.md; takes some minutes.
+# keras.applications, keras-hub and timm beside ours, into docs/benchmarks.md; half an hour or more.
 bench: setup
+	$(INSTALL) -e '.[dev,parity,bench]'
 	$(BIN)/python -m docs.bench
+
+# The same on a GPU, in mixed float16, with XLA and without.
+bench-gpu: setup
+	$(INSTALL) -e '.[dev,gpu,parity]'
+	$(BIN)/python -m docs.bench gpu

@@ -1,0 +1,164 @@
+"""What `make bench` writes: a table, a CSV file and a picture."""
+
+import csv
+import dataclasses
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1]
+CSV, PICTURE, PAGE = (FOLDER / f"benchmarks.{suffix}" for suffix in ("csv", "png", "md"))
+
+EXPLAINED = {
+    "peak": "What a product of two 4096x4096 matrices reaches: the machine's speed in training.",
+    "build": "Time of the peer divided by ours.",
+    "train": "One step of SGD with momentum on random images. Ratio: how many times as many images"
+    " a second as the peer. Share of peak: multiply-adds of forward and backward pass, three times"
+    " those of the network, against the section `peak` at the same precision.",
+    "memory": "Highest resident memory of a process that trains. Ratio: ours divided by the peer's;"
+    " for rematerialised stages, the peer is the same network without them.",
+    "infer": "Ratio: how many times as many images a second as the peer.",
+    "input": "Batches of 224x224 pixels from a folder of JPEGs of 500x375, with random crop and"
+    " flip. Ratio: how many times as many images a second.",
+    "export": "TFLite in float32. Ratio: ours divided by what `TFLiteConverter.from_keras_model`"
+    " makes of the same network of keras.applications.",
+    "gpu": "Training on a GPU. Ratio: how many times as many images a second as the peer.",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        section: of the report.
+        subject: the network, or what else is measured.
+        setting: precision, batch and the like.
+        ours: what we measured of ourselves, in `unit`.
+        peer: whom we compare with.
+        theirs: the peer's value; empty where there is no peer.
+        unit: of both values.
+        ratio: the median of the rounds' ratios.
+        share: of the machine's peak, where it makes sense.
+        machine: what it ran on.
+    """
+
+    section: str
+    subject: str
+    setting: str
+    ours: float
+    unit: str
+    peer: str = ""
+    theirs: float | None = None
+    ratio: float | None = None
+    share: float | None = None
+    machine: str = ""
+
+
+def machine(device: str | None = None) -> str:
+    """Processor or device and versions, in one line."""
+    packages = ("keras", "tensorflow", "torch", "timm", "keras-hub")
+    versions = []
+    for package in packages:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    name = device or f"{_processor()}, {os.cpu_count()} cores"
+    return f"{name}; Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def write(rows: list[Row], rounds: int) -> None:
+    """Replaces the sections of `rows` in the CSV file, and makes page and picture from all."""
+    new = {row.section for row in rows}
+    kept = [row for row in _read() if row.section not in new]
+    order = list(EXPLAINED)
+    everything = sorted([*kept, *rows], key=lambda row: order.index(row.section))
+    with CSV.with_suffix(".part").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in everything)
+    CSV.with_suffix(".part").replace(CSV)
+    _draw(everything)
+    PAGE.write_text(page(everything, rounds))
+
+
+def _read() -> list[Row]:
+    if not CSV.exists():
+        return []
+    numbers = ("ours", "theirs", "ratio", "share")
+    with CSV.open(newline="") as file:
+        return [
+            Row(**{k: (float(v) if v else None) if k in numbers else v for k, v in row.items()})  # type: ignore[arg-type]
+            for row in csv.DictReader(file)
+        ]
+
+
+def page(rows: list[Row], rounds: int) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench`: medians of {rounds} rounds, in each of which all candidates of a"
+        " line run once. Networks have random weights; absolute figures are those of a machine"
+        " that others share, ratios are what to look at. `benchmarks.csv` has the same figures.",
+    ]
+    for section in dict.fromkeys(row.section for row in rows):
+        here = [row for row in rows if row.section == section]
+        lines += ["", f"## {section.capitalize()}", "", EXPLAINED[section], ""]
+        lines += [f"{each}." for each in dict.fromkeys(row.machine for row in here)]
+        lines += ["", *table(here)]
+        if section == "train":
+            lines += ["", "![ratios of training speed](benchmarks.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: Iterable[Row]) -> list[str]:
+    """The rows as a table in Markdown."""
+    rows = list(rows)
+    shares = any(row.share is not None for row in rows)
+    head = ["measured", "setting", "ours", "peer", "theirs", "ratio", *["share of peak"] * shares]
+    cells = [
+        [
+            row.subject,
+            row.setting,
+            f"{row.ours:.4g} {row.unit}",
+            row.peer,
+            "" if row.theirs is None else f"{row.theirs:.4g}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            *(["" if row.share is None else f"{row.share:.0%}"] * shares),
+        ]
+        for row in rows
+    ]
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *cells)]
+
+
+def _draw(rows: list[Row]) -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415  # only where a picture is made
+
+    rows = [row for row in rows if row.section == "train" and row.ratio]
+    if not rows:
+        return
+    labels = list(dict.fromkeys((row.peer, row.setting) for row in rows))
+    networks = list(dict.fromkeys(row.subject for row in rows))
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(labels)
+    for index, label in enumerate(labels):
+        here = [(networks.index(r.subject), r.ratio) for r in rows if (r.peer, r.setting) == label]
+        places = [at + (index - (len(labels) - 1) / 2) * width for at, _ in here]
+        axes.bar(places, [ratio for _, ratio in here], width, label=" ".join(label))
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(networks)), networks, rotation=20)
+    axes.set_ylabel("images a second, ours / peer")
+    axes.legend()
+    figure.savefig(PICTURE, dpi=110)

@@ -1,0 +1,420 @@
+"""What is measured, section by section; each gives the rows of its table."""
+
+import functools
+import gc
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from docs.bench.peers import KERAS_HUB, TIMM
+from docs.bench.race import Result, interleaved, race, ratio
+from docs.bench.report import Row
+from docs.bench.worker import Spec
+
+FLOAT, HALF = "float32", "mixed_bfloat16"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to run, at the size and batch that it is run at."""
+
+    name: str
+    batch: int
+    size: int = 224
+
+    @property
+    def in_keras(self) -> bool:
+        return self.name not in {"SEResNet50", "CoAtNet0"}
+
+
+# One or more of each family.
+NETWORKS = (
+    Network("VGG16", 8),
+    Network("InceptionV3", 16, 299),
+    Network("ResNet50", 16),
+    Network("MobileNet", 32),
+    Network("MobileNetV2", 32),
+    Network("MobileNetV3Large", 32),
+    Network("EfficientNetB0", 16),
+    Network("SEResNet50", 16),
+    Network("CoAtNet0", 8),
+)
+QUICK = (Network("MobileNet", 4, 64),)
+# Builder of both packages: one of each family that keras.applications has.
+BUILDS = (
+    "VGG16",
+    "InceptionV3",
+    "Xception",
+    "ResNet50",
+    "ResNet50V2",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+)
+
+
+def installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+@functools.cache
+def matmul_gflops(precision: str) -> float:
+    """GFLOP/s of a product of 4096x4096 matrices, the best of ten."""
+    import tensorflow as tf  # noqa: PLC0415  # not before the imports are timed
+
+    side = 4096
+    a = tf.cast(tf.random.normal((side, side)), precision.removeprefix("mixed_"))
+    multiply = tf.function(lambda: tf.reduce_max(tf.matmul(a, a)), autograph=False)
+    best = min(_seconds(lambda: multiply().numpy()) for _ in range(10))
+    return 2 * side**3 / best / 1e9
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+@functools.cache
+def multiply_adds(network: Network) -> int:
+    import keras_archs  # noqa: PLC0415
+    from keras_archs.graph import symbolic  # noqa: PLC0415
+
+    with symbolic():
+        model = keras_archs.create_model(network.name, input_shape=(network.size, network.size, 3))
+        return keras_archs.profile(model).multiply_adds
+
+
+def peak(_rounds: int, _quick: bool) -> Iterator[Row]:
+    for precision in (FLOAT, HALF):
+        yield Row("peak", "matmul", precision, matmul_gflops(precision), "GFLOP/s")
+
+
+def build(rounds: int, quick: bool) -> Iterator[Row]:
+    def imported(module: str) -> Callable[[], float]:
+        command = [sys.executable, "-c", f"import {module}"]
+        return lambda: _seconds(
+            lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        )
+
+    yield _compare(
+        "build", "import", "", "import keras",
+        interleaved({"ours": imported("keras_archs"), "peer": imported("keras")}, rounds),
+    )  # fmt: skip
+    import keras  # noqa: PLC0415
+
+    import keras_archs  # noqa: PLC0415
+
+    def built(package: object, name: str) -> Callable[[], float]:
+        def run() -> float:
+            keras.utils.clear_session()
+            gc.collect()
+            return _seconds(lambda: getattr(package, name)(weights=None))
+
+        return run
+
+    for name in BUILDS[-1:] if quick else BUILDS:
+        functions = {"ours": built(keras_archs, name), "peer": built(keras.applications, name)}
+        measured = interleaved(functions, rounds)
+        yield _compare("build", name, "", "keras.applications", measured)
+
+
+def _compare(
+    section: str, subject: str, setting: str, peer: str, seconds: dict[str, list[float]]
+) -> Row:
+    ours, theirs = seconds["ours"], seconds["peer"]
+    return Row(
+        section, subject, setting, statistics.median(ours), "s", peer, statistics.median(theirs),
+        ratio(theirs, ours),
+    )  # fmt: skip
+
+
+def train(rounds: int, quick: bool) -> Iterator[Row]:
+    for network in QUICK if quick else NETWORKS:
+        specs = _specs(network, "train")
+        if not quick:
+            specs += [
+                Spec(package, network.name, "train", precision, network.batch, network.size)
+                for package, names in (("timm", TIMM), ("keras_hub", KERAS_HUB))
+                if installed(package) and network.name in names
+                for precision in (FLOAT, HALF)
+            ]
+        results = race(specs, rounds)
+        yield from _against_keras(network, results, "train", passes=3)
+        for package in ("timm", "keras_hub"):
+            yield from _at_best(network, results, package)
+        for precision in (FLOAT, HALF):
+            yield from _memory(network, results, precision)
+
+
+def _specs(network: Network, task: str) -> list[Spec]:
+    packages = ["keras_archs", *["keras.applications"] * network.in_keras]
+    return [
+        Spec(package, network.name, task, precision, network.batch, network.size)
+        for precision in (FLOAT, HALF)
+        for package in packages
+    ]
+
+
+def _find(results: dict[Spec, Result], package: str, precision: str) -> tuple[Spec, Result] | None:
+    fitting = [
+        (spec, result)
+        for spec, result in results.items()
+        if (spec.package, spec.precision) == (package, precision)
+    ]
+    return fitting[0] if fitting else None
+
+
+def _against_keras(
+    network: Network, results: dict[Spec, Result], section: str, passes: int
+) -> Iterator[Row]:
+    """Each precision against the same of keras.applications, or alone where it lacks the network."""
+    for precision in (FLOAT, HALF):
+        ours = _find(results, "keras_archs", precision)
+        assert ours
+        spec, result = ours
+        flops = 2 * passes * multiply_adds(network) * network.batch / result.median
+        row = Row(
+            section, network.name, f"{precision}, batch {network.batch}",
+            network.batch / result.median, "images/s",
+            share=flops / 1e9 / matmul_gflops(precision),
+        )  # fmt: skip
+        theirs = _find(results, "keras.applications", precision)
+        if theirs:
+            row = replace(
+                row,
+                peer=theirs[0].package,
+                theirs=network.batch / theirs[1].median,
+                ratio=ratio(theirs[1].seconds, result.seconds),
+            )
+        yield row
+
+
+def _at_best(network: Network, results: dict[Spec, Result], package: str) -> Iterator[Row]:
+    """Each side at the precision that is fastest for it."""
+
+    def best(package: str) -> tuple[Spec, Result] | None:
+        own = [(s, r) for s, r in results.items() if s.package == package]
+        return min(own, key=lambda each: each[1].median) if own else None
+
+    ours, theirs = best("keras_archs"), best(package)
+    if ours is None or theirs is None:
+        return
+    yield Row(
+        "train", network.name, "best precision", network.batch / ours[1].median, "images/s",
+        package, network.batch / theirs[1].median, ratio(theirs[1].seconds, ours[1].seconds),
+    )  # fmt: skip
+
+
+def _memory(network: Network, results: dict[Spec, Result], precision: str) -> Iterator[Row]:
+    ours = _find(results, "keras_archs", precision)
+    theirs = _find(results, "keras.applications", precision)
+    if ours and theirs:
+        yield Row(
+            "memory", network.name, f"{precision}, batch {network.batch}", ours[1].megabytes, "MB",
+            "keras.applications", theirs[1].megabytes, ours[1].megabytes / theirs[1].megabytes,
+        )  # fmt: skip
+
+
+def memory(rounds: int, quick: bool) -> Iterator[Row]:
+    """The price of rematerialised stages; `train` adds the comparison with keras.applications."""
+    network = QUICK[0] if quick else Network("EfficientNetB0", 32)
+    plain = Spec("keras_archs", network.name, "train", FLOAT, network.batch, network.size)
+    for levels in ((1,), (1, 2), (1, 2, 3, 4, 5)):
+        lean = replace(plain, remat=levels)
+        results = race([plain, lean], rounds)
+        slower = ratio(results[lean].seconds, results[plain].seconds)
+        yield Row(
+            "memory", f"{network.name}, levels {', '.join(map(str, levels))} again",
+            f"{FLOAT}, batch {network.batch}, {slower:.2f} times the time",
+            results[lean].megabytes, "MB", "without", results[plain].megabytes,
+            results[lean].megabytes / results[plain].megabytes,
+        )  # fmt: skip
+
+
+def infer(rounds: int, quick: bool) -> Iterator[Row]:
+    for network in QUICK if quick else NETWORKS:
+        if not network.in_keras:
+            continue
+        for batch in (1, network.batch):
+            here = replace(network, batch=batch)
+            specs = _specs(here, "infer")
+            fused = [replace(spec, task="fused") for spec in specs if spec.package == "keras_archs"]
+            results = race([*specs, *fused], rounds, steps=max(1, 16 // batch))
+            for precision in (FLOAT, HALF):
+                keras_result = _find(results, "keras.applications", precision)
+                assert keras_result
+                for task in ("infer", "fused"):
+                    spec = Spec("keras_archs", here.name, task, precision, batch, here.size)
+                    flops = 2 * multiply_adds(network) * batch / results[spec].median / 1e9
+                    yield Row(
+                        "infer", network.name + ", fused" * (task == "fused"),
+                        f"{precision}, batch {batch}", batch / results[spec].median, "images/s",
+                        "keras.applications", batch / keras_result[1].median,
+                        ratio(keras_result[1].seconds, results[spec].seconds),
+                        flops / matmul_gflops(precision),
+                    )  # fmt: skip
+
+
+def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
+    """Reading, decoding, cropping and flipping JPEGs; the networks stand still."""
+    import keras  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+    import tensorflow as tf  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    from training.data.batches import make_batches  # noqa: PLC0415
+    from training.data.sources import open_dataset  # noqa: PLC0415
+
+    count, batch, size = (64 if quick else 1024), 32, 224
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(count):
+            path = Path(folder, f"class{index % 4}", f"{index}.jpg")
+            path.parent.mkdir(exist_ok=True)
+            # Smooth noise: its JPEG is about as large as a photograph's.
+            noise = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
+            Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(path)
+
+        def bare() -> tf.data.Dataset:
+            files = tf.data.Dataset.list_files(f"{folder}/*/*.jpg")
+            decode = lambda path: tf.io.decode_jpeg(tf.io.read_file(path), 3)  # noqa: E731
+            return files.map(decode, tf.data.AUTOTUNE)
+
+        def theirs() -> tf.data.Dataset:
+            augment = keras.Sequential(
+                [
+                    keras.layers.RandomCrop(size, size, dtype="float32"),
+                    keras.layers.RandomFlip("horizontal", dtype="float32"),
+                ]
+            )
+            images = keras.utils.image_dataset_from_directory(
+                folder, image_size=(256, 256), batch_size=batch, verbose=False
+            )
+            return images.map(
+                lambda x, y: (augment(x, training=True), y), tf.data.AUTOTUNE
+            ).prefetch(tf.data.AUTOTUNE)
+
+        def ours_() -> tf.data.Dataset:
+            data = open_dataset(f"image_folder:{folder}")
+            return make_batches(
+                data.train,
+                image_size=size,
+                channels=3,
+                classes=4,
+                batch_size=batch,
+                preprocess=lambda x: x,
+                training=True,
+                seed=0,
+                flip=True,
+                crop=True,
+            )
+
+        candidates = {
+            "ours": ours_,
+            "image_dataset_from_directory": theirs,
+            "decode_jpeg alone": bare,
+        }
+
+        def timed(make: Callable[[], tf.data.Dataset]) -> Callable[[], float]:
+            return lambda: _seconds(lambda: sum(1 for _ in make()))
+
+        seconds = interleaved({name: timed(make) for name, make in candidates.items()}, rounds)
+    ours = seconds.pop("ours")
+    for name, values in seconds.items():
+        yield Row(
+            "input", "crop and flip", f"batch {batch}", count / statistics.median(ours),
+            "images/s", name, count / statistics.median(values), ratio(values, ours),
+        )  # fmt: skip
+
+
+def export(rounds: int, quick: bool) -> Iterator[Row]:
+    import keras  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+    import tensorflow as tf  # noqa: PLC0415
+
+    import keras_archs  # noqa: PLC0415
+    import tflite_export  # noqa: PLC0415
+
+    for network in QUICK if quick else NETWORKS:
+        if not network.in_keras or network.name == "VGG16":
+            continue
+        shape = (network.size, network.size, 3)
+        model = getattr(keras_archs, network.name)(input_shape=shape)
+        ours = tflite_export.convert(model).content
+        peer = getattr(keras.applications, network.name)(weights=None, input_shape=shape)
+        theirs = tf.lite.TFLiteConverter.from_keras_model(peer).convert()
+        yield Row(
+            "export", network.name, "size", len(ours) / 1e6, "MB", "keras.applications",
+            len(theirs) / 1e6, len(ours) / len(theirs),
+        )  # fmt: skip
+        image = np.zeros((1, *shape), "float32")
+        for threads in (1, 2):
+            seconds = interleaved(
+                {
+                    name: _invoke(content, image, threads)
+                    for name, content in (("ours", ours), ("peer", theirs))
+                },
+                rounds,
+            )
+            yield Row(
+                "export", network.name, f"latency, {threads} threads",
+                1e3 * statistics.median(seconds["ours"]), "ms", "keras.applications",
+                1e3 * statistics.median(seconds["peer"]), ratio(seconds["ours"], seconds["peer"]),
+            )  # fmt: skip
+        keras.utils.clear_session()
+
+
+def _invoke(content: bytes, image: object, threads: int) -> Callable[[], float]:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+
+    interpreter = Interpreter(model_content=content, num_threads=threads)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], image.shape)  # type: ignore[attr-defined]
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+
+    def run() -> float:
+        return _seconds(lambda: [interpreter.invoke() for _ in range(10)]) / 10
+
+    return run
+
+
+def gpu(rounds: int, _quick: bool) -> Iterator[Row]:
+    """Mixed float16 with XLA and without, against keras.applications and a compiled timm."""
+    for name in ("MobileNet", "ResNet50", "EfficientNetB0"):
+        specs = [
+            Spec(package, name, "train", "mixed_float16", 128, 224, compiled)
+            for package in ("keras_archs", "keras.applications", *["timm"] * installed("timm"))
+            for compiled in (False, True)
+        ]
+        # A GPU holds one candidate at a time.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        results = race(specs, rounds, steps=20)
+        for spec in specs[2:]:
+            ours = specs[int(spec.compiled)]
+            yield Row(
+                "gpu", name, f"mixed_float16, batch 128, {'' if spec.compiled else 'not '}compiled",
+                128 / results[ours].median, "images/s", spec.package, 128 / results[spec].median,
+                ratio(results[spec].seconds, results[ours].seconds),
+            )  # fmt: skip
+
+
+SECTIONS = {
+    "peak": peak,
+    "build": build,
+    "train": train,
+    "memory": memory,
+    "infer": infer,
+    "input": pipeline,
+    "export": export,
+    "gpu": gpu,
+}
