@@ -9,6 +9,7 @@ from docs.bench import report
 from docs.bench.sections import SECTIONS
 
 DEFAULT = [name for name in SECTIONS if name != "gpu"]
+QUICK = ["peak", "train", "infer"]
 
 
 def main(
@@ -17,10 +18,10 @@ def main(
         typer.Argument(help=f"Of {', '.join(SECTIONS)}; all but gpu unless given."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of measurement.")] = 7,
-    quick: Annotated[bool, typer.Option(help="One small network, nothing written.")] = False,
+    quick: Annotated[bool, typer.Option(help="A small network, nothing written.")] = False,
 ) -> None:
     """Measures sections in turns with their peers, and writes docs/benchmarks.{md,csv,png}."""
-    wanted = sections or DEFAULT
+    wanted = sections or (QUICK if quick else DEFAULT)
     unknown = [name for name in wanted if name not in SECTIONS]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no section; allowed: {', '.join(SECTIONS)}.")

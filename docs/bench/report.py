@@ -148,15 +148,16 @@ def _draw(rows: list[Row]) -> None:
     rows = [row for row in rows if row.section == "train" and row.ratio]
     if not rows:
         return
-    labels = list(dict.fromkeys((row.peer, row.setting) for row in rows))
+    labels = list(dict.fromkeys((row.peer, row.setting.split(",")[0]) for row in rows))
     networks = list(dict.fromkeys(row.subject for row in rows))
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(labels)
     for index, label in enumerate(labels):
-        here = [(networks.index(r.subject), r.ratio) for r in rows if (r.peer, r.setting) == label]
-        places = [at + (index - (len(labels) - 1) / 2) * width for at, _ in here]
-        axes.bar(places, [ratio for _, ratio in here], width, label=" ".join(label))
+        here = [row for row in rows if (row.peer, row.setting.split(",")[0]) == label]
+        shift = (index - (len(labels) - 1) / 2) * width
+        places = [networks.index(row.subject) + shift for row in here]
+        axes.bar(places, [row.ratio or 0 for row in here], width, label=" ".join(label))
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(len(networks)), networks, rotation=20)
     axes.set_ylabel("images a second, ours / peer")

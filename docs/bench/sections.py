@@ -177,11 +177,11 @@ def _find(results: dict[Spec, Result], package: str, precision: str) -> tuple[Sp
 def _against_keras(
     network: Network, results: dict[Spec, Result], section: str, passes: int
 ) -> Iterator[Row]:
-    """Each precision against the same of keras.applications, or alone where it lacks the network."""
+    """Each precision against the same of keras.applications; alone where that lacks the network."""
     for precision in (FLOAT, HALF):
         ours = _find(results, "keras_archs", precision)
         assert ours
-        spec, result = ours
+        _, result = ours
         flops = 2 * passes * multiply_adds(network) * network.batch / result.median
         row = Row(
             section, network.name, f"{precision}, batch {network.batch}",
