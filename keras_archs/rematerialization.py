@@ -7,7 +7,7 @@ import keras
 
 from keras_archs.errors import InputError
 from keras_archs.features import feature_info
-from keras_archs.graph import check_functional
+from keras_archs.graph import check_functional, inner_layers
 from keras_archs.layers.base import recomputation, register
 from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.stochastic_depth import StochasticDepth
@@ -100,7 +100,7 @@ class Rematerialized(keras.layers.Layer):
 
 
 def _check_repeatable(stage: keras.Model, level: int) -> None:
-    for layer in stage._flatten_layers(include_self=False):
+    for layer in inner_layers(stage):
         if isinstance(layer, BatchNormalization | StochasticDepth):
             continue
         if isinstance(layer, keras.layers.BatchNormalization) or getattr(

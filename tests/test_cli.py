@@ -15,6 +15,7 @@ import keras_archs
 import tflite_export
 from keras_archs import cli
 from tflite_export import Classifier
+from training import open_dataset
 
 INSTALLED = Path(sys.executable).with_name("keras-archs")
 
@@ -38,6 +39,8 @@ def call(monkeypatch, capfd):
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A short run on the shipped images, by the installed command as a user types it."""
+    # TFDS shows how it prepares a dataset for the first time.
+    open_dataset("fashion_mnist_small")
     out = tmp_path_factory.mktemp("cli") / "run"
     command = "train --model mobilenet --alpha 0.5 --dataset fashion_mnist_small --epochs 3"
     finished = subprocess.run(
