@@ -55,26 +55,32 @@ class Run:
             )
         return keras.saving.load_model(self.folder.best, compile=False)
 
-    def batches(self, split: str, training: bool = False, seed: int | None = None) -> Any:
+    def batches(
+        self, split: str, training: bool = False, epoch: int = 0, step: int = 0, epochs: int = 1
+    ) -> Any:
         """Batches of `"train"`, `"validation"` or `"test"` as the model takes them.
 
         Returns:
             A `tf.data.Dataset` of float32 images `(batch, height, width, channels)` and one-hot
-            labels `(batch, classes)`; shuffled and mirrored only for training.
+            labels `(batch, classes)`; for training shuffled and augmented, from that step of that
+            epoch on, to the end of so many epochs.
         """
         height, _, channels = self.settings.input_shape
         config = self.settings.config
         return make_batches(
-            getattr(self.data, split),
+            self.data.splits[split],
             image_size=height,
             channels=channels,
             classes=len(self.settings.class_names),
             batch_size=config.batch_size,
             preprocess=self.family.preprocessing,
             training=training,
-            seed=config.seed if seed is None else seed,
+            seed=config.seed,
             flip=config.flip,
             crop=config.crop,
+            epoch=epoch,
+            step=step,
+            epochs=epochs,
         )
 
     def arrays(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -258,8 +264,8 @@ def _fit_and_evaluate(run: Run, model: keras.Model) -> dict[str, Any]:
         folder.keep_if_best(done)
     started = time.perf_counter()
     model.fit(
-        # A resumed run goes on with orders of images that the epochs before it have not seen.
-        run.batches("train", training=True, seed=config.seed + done),
+        run.batches("train", training=True, epoch=done, epochs=config.epochs - done),
+        steps_per_epoch=steps,
         validation_data=run.batches("validation"),
         initial_epoch=done,
         epochs=config.epochs,

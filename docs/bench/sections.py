@@ -307,7 +307,7 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
         def ours_() -> tf.data.Dataset:
             data = open_dataset(f"image_folder:{folder}")
             return make_batches(
-                data.train,
+                data.splits["train"],
                 image_size=size,
                 channels=3,
                 classes=4,

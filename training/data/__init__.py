@@ -2,7 +2,7 @@
 
 from training.data.batches import make_batches
 from training.data.fashion_mnist_small.builder import FashionMnistSmall
-from training.data.image_data import ImageData
+from training.data.image_data import Examples, ImageData
 from training.data.sources import open_dataset
 
-__all__ = ["FashionMnistSmall", "ImageData", "make_batches", "open_dataset"]
+__all__ = ["Examples", "FashionMnistSmall", "ImageData", "make_batches", "open_dataset"]

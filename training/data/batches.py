@@ -1,17 +1,19 @@
 """From single images of any size to the batches that a network takes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from training.data.image_data import Examples
 
 MEMORY_LIMIT = 2 * 2**30
-"""Bytes of resized images that are cached or held in a shuffle buffer."""
+"""Bytes of resized images that are cached, or of encoded ones that are put in order at once."""
 
 
 def make_batches(
-    examples: tf.data.Dataset,
+    examples: Examples,
     *,
     image_size: int,
     channels: int,
@@ -22,15 +24,20 @@ def make_batches(
     seed: int,
     flip: bool,
     crop: bool,
+    epoch: int = 0,
+    step: int = 0,
+    epochs: int = 1,
 ) -> tf.data.Dataset:
     """Resize, shuffle, flip and crop, batch and preprocess images.
 
     These are plain `tf.data` operations rather than Keras preprocessing layers: those follow the
     global dtype policy, labels included, and hold state that a second run would start from.
 
+    A batch for training depends on the arguments, its epoch and its step alone: every draw is
+    seeded by the image's place. So a run can go on anywhere, in another process as well.
+
     Args:
-        examples: `(image, label)`, uint8 `[height, width, 1 or 3]` and int64 scalar, of known
-            cardinality.
+        examples: images of 1 or 3 channels with their labels.
         image_size: height and width of the batches' images.
         channels: 1 or 3; gray is repeated to 3, colour becomes its luminance.
         classes: length of the one-hot labels.
@@ -38,11 +45,13 @@ def make_batches(
             values from 0 to 255.
         training: shuffle anew in each epoch, and drop a last batch that is not full unless it is
             the only one. Otherwise images come in their own order, all of them, unchanged.
-        seed: the same seed, beside the same `tf.random.set_seed`, gives the same batches, epoch
-            by epoch.
-        flip: mirror each image, left to right, with probability 1/2; for training only.
+        seed: of order, mirroring and cropping; for training only, as all that follow.
+        flip: mirror each image, left to right, with probability 1/2.
         crop: pad each image by a sixteenth of its side with zeros and cut it out again at a
-            random place; for training only.
+            random place.
+        epoch: the one to begin with.
+        step: the one of that epoch to begin with; nothing before it is decoded for it.
+        epochs: how many follow each other, the first one included.
 
     Returns:
         float32 images `[b, image_size, image_size, channels]` and float32 labels `[b, classes]`,
@@ -61,19 +70,46 @@ def make_batches(
     if channels not in (1, 3):
         raise InputError(f"channels: {channels} given; allowed are 1 and 3")
 
-    count = int(examples.cardinality())
-    images_in_memory = max(1, MEMORY_LIMIT // (image_size * image_size * channels))
-    batches = examples.map(
-        lambda image, label: (_resize(image, image_size, channels), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    if count <= images_in_memory:
-        batches = batches.cache()
-    if training:
-        batches = batches.shuffle(min(count, images_in_memory), seed=seed)
-        if flip or crop:
-            batches = _augment(batches, seed, flip, crop)
-    batches = batches.batch(batch_size, drop_remainder=training and count >= batch_size)
+    def load(*example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = examples.decode(*example)
+        return _resize(image, image_size, channels), label
+
+    count = len(examples)
+    images = examples.encoded.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    cached = count * image_size * image_size * channels <= MEMORY_LIMIT
+    if not training:
+        batches = (images.cache() if cached else images).batch(batch_size)
+    else:
+        batch_size = min(batch_size, count)
+        steps = count // batch_size
+        if cached:
+            blocks, block_size = images.batch(count).cache(), count
+        else:
+            # Half of the limit, for the next block is read while the one before is worked off.
+            block_size = min(count, max(1, MEMORY_LIMIT // 2 // examples.encoded_bytes))
+            blocks = examples.encoded.batch(block_size).prefetch(1)
+
+        def finish(place: tf.Tensor, *example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image, label = example if cached else load(*example)
+            key = tf.random.fold_in([seed, place[0]], place[1])
+            return _augment(image, key, flip, crop), label
+
+        batches = (
+            tf.data.Dataset.range(epoch, epoch + epochs)
+            .flat_map(
+                lambda now: _in_order(
+                    blocks,
+                    block_size,
+                    seed=seed,
+                    epoch=now,
+                    start=tf.cast(now == epoch, tf.int64) * (step * batch_size),
+                    stop=steps * batch_size,
+                )
+            )
+            .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size, drop_remainder=True)
+            .apply(tf.data.experimental.assert_cardinality(epochs * steps - step))
+        )
     return batches.map(
         lambda images, labels: (
             preprocess(tf.cast(images, tf.float32)),
@@ -92,18 +128,48 @@ def _resize(image: tf.Tensor, size: int, channels: int) -> tf.Tensor:
     return (tf.image.grayscale_to_rgb if channels == 3 else tf.image.rgb_to_grayscale)(resized)
 
 
-def _augment(examples: tf.data.Dataset, seed: int, flip: bool, crop: bool) -> tf.data.Dataset:
-    """Flip and crop each image by a draw of its own, another one in the next epoch."""
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+def _in_order(
+    blocks: tf.data.Dataset,
+    block_size: int,
+    *,
+    seed: int,
+    epoch: tf.Tensor,
+    start: tf.Tensor,
+    stop: int,
+) -> tf.data.Dataset:
+    """The examples at the places from `start` to `stop` of an epoch's order.
 
-    def augment(example: tuple[tf.Tensor, tf.Tensor], pair: tf.Tensor) -> tuple:
-        image, label = example
-        if flip:
-            image = tf.image.stateless_random_flip_left_right(image, pair)
-        if crop:
-            size, margin = image.shape, image.shape[0] // 16
-            padded = tf.pad(image, [[margin, margin], [margin, margin], [0, 0]])
-            image = tf.image.stateless_random_crop(padded, size, pair + 1)
-        return image, label
+    The order is random within a block. Unlike `Dataset.shuffle`, whose state is a buffer and
+    whatever it drew before, a permutation by index can be entered anywhere.
 
-    return tf.data.Dataset.zip((examples, seeds)).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    Returns:
+        `(epoch, place)`, int64 `[2]`, in front of each example's components.
+    """
+
+    def of_block(number: tf.Tensor, block: Any) -> tf.data.Dataset:
+        parts = tf.nest.flatten(block)
+        first = number * block_size
+        size = tf.shape(parts[0], tf.int64)[0]
+        key = tf.random.fold_in([seed, epoch], number)
+
+        def pick(place: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            index = tf.random.experimental.index_shuffle(place - first, key, size - 1)
+            return tf.stack([epoch, place]), *(part[index] for part in parts)
+
+        places = tf.maximum(first, start), tf.minimum(first + size, stop)
+        return tf.data.Dataset.range(*places).map(pick)
+
+    return blocks.enumerate().skip(start // block_size).flat_map(of_block)
+
+
+def _augment(image: tf.Tensor, key: tf.Tensor, flip: bool, crop: bool) -> tf.Tensor:
+    """Flip and crop an image by the random numbers of its key."""
+    toss, *offset = tf.unstack(tf.random.stateless_uniform([3], key))
+    if flip:
+        image = tf.where(toss < 0.5, image[:, ::-1], image)
+    if crop:
+        size, margin = image.shape, image.shape[0] // 16
+        padded = tf.pad(image, [[margin, margin], [margin, margin], [0, 0]])
+        top, left = (tf.cast(draw * (2 * margin + 1), tf.int32) for draw in offset)
+        image = tf.slice(padded, [top, left, 0], size)
+    return image

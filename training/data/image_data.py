@@ -1,6 +1,6 @@
 """What every source of images hands on, and the checks that hold for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -11,12 +11,35 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
+class Examples:
+    """One split as it is stored: what need not be decoded can be put in order and skipped cheaply.
+
+    Attributes:
+        encoded: one element for each example, in the same order every time; of known cardinality.
+        decode: makes `(image, label)` of the components of an element: a uint8 tensor
+            `[height, width, channels]` and an int64 scalar.
+        encoded_bytes: the memory that an element takes, about.
+    """
+
+    encoded: tf.data.Dataset
+    decode: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    encoded_bytes: int
+
+    def __len__(self) -> int:
+        return int(self.encoded.cardinality())
+
+    def decoded(self) -> tf.data.Dataset:
+        return self.encoded.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@dataclass(frozen=True)
 class ImageData:
     """A classification dataset in three disjoint splits.
 
-    Each split yields `(image, label)`, a uint8 tensor `[height, width, channels]` and an int64
-    scalar from 0 to `len(class_names) - 1`, in the same order every time, and knows its
-    cardinality. `image_shape` has None for a height and a width that vary.
+    `splits` has them as they are stored. `train`, `validation` and `test` yield `(image, label)`, a
+    uint8 tensor `[height, width, channels]` and an int64 scalar from 0 to `len(class_names) - 1`,
+    in the same order every time, and know their cardinality. `image_shape` has None for a height
+    and a width that vary.
 
     Raises:
         InputError: a split has no image.
@@ -25,17 +48,27 @@ class ImageData:
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
+    splits: Mapping[str, Examples]
 
     def __post_init__(self) -> None:
         for split in SPLITS:
-            if getattr(self, split).cardinality() == 0:
+            if len(self.splits[split]) == 0:
                 raise InputError(
                     f"dataset {self.name!r}: no image is left for the {split} split; "
                     "add images, or give that split its own"
                 )
+
+    @property
+    def train(self) -> tf.data.Dataset:
+        return self.splits["train"].decoded()
+
+    @property
+    def validation(self) -> tf.data.Dataset:
+        return self.splits["validation"].decoded()
+
+    @property
+    def test(self) -> tf.data.Dataset:
+        return self.splits["test"].decoded()
 
 
 def require_classes(name: str, class_names: Sequence[str]) -> None:

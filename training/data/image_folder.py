@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from keras_archs.errors import InputError
 from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
-from training.data.image_data import SPLITS, ImageData, require_classes
+from training.data.image_data import SPLITS, Examples, ImageData, require_classes
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 _Files = list[tuple[Path, int]]
+_PATH_BYTES = 200
 
 
 def open_image_folder(folder: Path, *, name: str, seed: int, skip_corrupt: bool) -> ImageData:
@@ -46,7 +47,7 @@ def open_image_folder(folder: Path, *, name: str, seed: int, skip_corrupt: bool)
         name=name,
         class_names=class_names,
         image_shape=(None, None, CHANNELS),
-        **{split: _read(files[split]) for split in SPLITS},
+        splits={split: _read(files[split]) for split in SPLITS},
     )
 
 
@@ -127,10 +128,11 @@ def _drop_corrupt(files: dict[str, _Files], name: str, skip_corrupt: bool) -> di
     }
 
 
-def _read(files: _Files) -> tf.data.Dataset:
+def _read(files: _Files) -> Examples:
     paths = tf.constant([str(path) for path, _ in files], tf.string)
     labels = tf.constant([label for _, label in files], tf.int64)
-    return tf.data.Dataset.from_tensor_slices((paths, labels)).map(
+    return Examples(
+        tf.data.Dataset.from_tensor_slices((paths, labels)),
         lambda path, label: (decode(tf.io.read_file(path)), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        encoded_bytes=_PATH_BYTES,
     )

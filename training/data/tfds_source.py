@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError, did_you_mean
-from training.data.image_data import SPLITS, ImageData, require_classes
+from training.data.image_data import SPLITS, Examples, ImageData, require_classes
 
 
 def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
@@ -33,7 +33,7 @@ def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
         name=spec,
         class_names=tuple(label.names),
         image_shape=image.shape,
-        **{split: _read(builder, where) for split, where in slices(own).items()},
+        splits={split: _read(builder, where, image) for split, where in slices(own).items()},
     )
 
 
@@ -98,15 +98,28 @@ def _prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
             ) from error
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    return builder.as_dataset(
-        split, as_supervised=True, read_config=tfds.ReadConfig(try_autocache=False)
+def _read(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> Examples:
+    """A split whose images are still the bytes of their files."""
+    image_key, _ = builder.info.supervised_keys
+    encoded = builder.as_dataset(
+        split,
+        as_supervised=True,
+        decoders={image_key: tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
+    whole = builder.info.splits[split.partition("[")[0]]  # the size of a part is unknown
+    return Examples(
+        encoded,
+        lambda content, label: (image.decode_example(content), label),
+        encoded_bytes=1 + whole.num_bytes // max(1, whole.num_examples),
     )
 
 
 def _is_labelled(builder: tfds.core.DatasetBuilder, split: str) -> bool:
     """Whether a split has labels: TFDS gives -1 to test images whose classes are a secret."""
-    return all(label >= 0 for _, label in _read(builder, split).take(1))
+    read_config = tfds.ReadConfig(try_autocache=False)
+    examples = builder.as_dataset(split, as_supervised=True, read_config=read_config)
+    return all(label >= 0 for _, label in examples.take(1))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
 from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
-from training.data.image_data import SPLITS, ImageData, require_classes
+from training.data.image_data import SPLITS, Examples, ImageData, require_classes
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
 _SCAN_BATCH = 256
@@ -45,12 +45,12 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
     missing = [split for split in SPLITS if split not in files]
     good = {split: np.array([not r.flaw for r in records[split]], bool) for split in records}
     turn = np.arange(len(good["train"])) % 10 - (10 - len(missing))
-    datasets = {split: _read(files[split], good[split]) for split in files}
-    datasets["train"] = _read(files["train"], good["train"] & (turn < 0))
+    splits = {split: _read(files[split], good[split]) for split in files}
+    splits["train"] = _read(files["train"], good["train"] & (turn < 0))
     for i, split in enumerate(missing):
-        datasets[split] = _read(files["train"], good["train"] & (turn == i))
+        splits[split] = _read(files["train"], good["train"] & (turn == i))
     return ImageData(
-        name=name, class_names=class_names, image_shape=(None, None, CHANNELS), **datasets
+        name=name, class_names=class_names, image_shape=(None, None, CHANNELS), splits=splits
     )
 
 
@@ -121,16 +121,18 @@ def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ..
     return class_names
 
 
-def _read(files: Sequence[str], keep: np.ndarray) -> tf.data.Dataset:
-    """The images and labels of those records that `keep`, bool `[records]`, is true for."""
+def _read(files: Sequence[str], keep: np.ndarray) -> Examples:
+    """Those records that `keep`, bool `[records]`, is true for."""
     kept = tf.constant(keep)
-    return (
+    records = (
         tf.data.TFRecordDataset(files)
         .enumerate()
         .filter(lambda index, _: kept[index])
-        .map(lambda _, record: _decode_record(record), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(lambda _, record: record)
         .apply(tf.data.experimental.assert_cardinality(keep.sum()))
     )
+    size = sum(tf.io.gfile.stat(file).length for file in files)
+    return Examples(records, _decode_record, encoded_bytes=1 + size // len(keep))
 
 
 def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
