@@ -12,6 +12,7 @@ and a stem, a head, a first and a last stage that are not scaled.
 
 import bisect
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
@@ -46,8 +47,11 @@ LITE = dataclasses.replace(
 )
 preprocess_input = FAMILY.preprocessing
 
-CONV = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
-DENSE = keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
+# Made anew for each layer: an initializer draws its seed when it is made, and would draw it before
+# anybody can set one, and the same for all layers of a shape.
+_SCALED = keras.initializers.VarianceScaling
+conv_initializer = functools.partial(_SCALED, 2.0, mode="fan_out", distribution="truncated_normal")
+dense_initializer = functools.partial(_SCALED, 1 / 3, mode="fan_out", distribution="uniform")
 
 
 class Stage(NamedTuple):
@@ -155,7 +159,7 @@ def _efficientnet(
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = layers.Dropout(dropout_rate, name="top_dropout")(x)
-        return scaffold.classify(x, kernel_initializer=DENSE)
+        return scaffold.classify(x, kernel_initializer=dense_initializer())
 
     return scaffold.finish(x, top)
 
@@ -172,7 +176,7 @@ def _inverted_residual(
         strides=stage.stride,
         padding="same",
         use_bias=False,
-        depthwise_initializer=CONV,
+        depthwise_initializer=conv_initializer(),
         name=f"{name}_dwconv",
     )(x)
     x = bn_act(x, activation, f"{name}_bn", f"{name}_activation")
@@ -195,10 +199,18 @@ def squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
     """Gates the channels by what the whole map holds."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     gate = layers.Conv2D(
-        squeezed, 1, activation=activation, kernel_initializer=CONV, name=f"{name}_reduce"
+        squeezed,
+        1,
+        activation=activation,
+        kernel_initializer=conv_initializer(),
+        name=f"{name}_reduce",
     )(gate)
     gate = layers.Conv2D(
-        x.shape[-1], 1, activation="sigmoid", kernel_initializer=CONV, name=f"{name}_expand"
+        x.shape[-1],
+        1,
+        activation="sigmoid",
+        kernel_initializer=conv_initializer(),
+        name=f"{name}_expand",
     )(gate)
     return layers.Multiply(name=f"{name}_excite")([x, gate])
 
@@ -211,7 +223,7 @@ def conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> An
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=CONV,
+        kernel_initializer=conv_initializer(),
         name=name,
     )(x)
 

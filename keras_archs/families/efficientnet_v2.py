@@ -15,10 +15,10 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.efficientnet import (
-    CONV,
-    DENSE,
     bn_act,
     conv,
+    conv_initializer,
+    dense_initializer,
     residual,
     squeeze_excite,
 )
@@ -180,7 +180,7 @@ def _efficientnet_v2(
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = layers.Dropout(dropout_rate, name="top_dropout")(x)
-        return scaffold.classify(x, kernel_initializer=DENSE)
+        return scaffold.classify(x, kernel_initializer=dense_initializer())
 
     return scaffold.finish(x, top)
 
@@ -209,7 +209,7 @@ def _inverted_residual(
         strides=stride,
         padding="same",
         use_bias=False,
-        depthwise_initializer=CONV,
+        depthwise_initializer=conv_initializer(),
         name=f"{name}_dwconv2",
     )(x)
     x = _bn_swish(x, name)

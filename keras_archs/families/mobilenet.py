@@ -42,9 +42,6 @@ dropout: rate of the dropout before the classifier.
 preprocess_input = FAMILY.preprocessing
 
 STEM = 32
-# That of the authors' code. Keras' default counts a depthwise kernel's inputs as if it mixed
-# channels, makes it too small, and each step of Adam on it too large.
-INITIALIZER = keras.initializers.TruncatedNormal(stddev=0.09)
 # (filters of the 1x1 convolution, stride of the depthwise convolution) of each block
 BLOCKS = (
     *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
@@ -101,7 +98,10 @@ def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: 
         strides=stride,
         padding="valid" if stride > 1 else "same",
         depth_multiplier=depth_multiplier,
-        depthwise_initializer=INITIALIZER,
+        # That of the authors' code. Keras' default counts a depthwise kernel's inputs as if it
+        # mixed channels, makes it too small, and each step of Adam on it too large. One a layer:
+        # an initializer draws its seed when it is made.
+        depthwise_initializer=keras.initializers.TruncatedNormal(stddev=0.09),
         use_bias=False,
         name=f"conv_dw_{block}",
     )(x)
