@@ -35,6 +35,10 @@ def main() -> None:
             code = _refuse(str(error))
         except typer.TyperException as error:
             code = _refuse(error.format_message(), error.__cause__)
+        except training.TrainingStopped as stop:
+            print(flush=True)  # the progress bar has left its line open
+            print(f"Stopped: {stop}", file=sys.stderr)
+            code = stop.exit_code
         except (KeyboardInterrupt, typer.Abort):
             code = 130
     sys.exit(code)
@@ -81,7 +85,15 @@ def train(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the folder's interrupted run as it was set up."),
+        typer.Option(
+            "--resume",
+            help="Go on with the folder's interrupted run from its last checkpoint. Its settings"
+            " need not be given again.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Let --resume go on with settings other than the run's."),
     ] = False,
     alpha: Annotated[
         float | None,
@@ -101,17 +113,24 @@ def train(
 
     keras-archs train --model mobilenet --alpha 0.5 --dataset fashion_mnist_small --out runs/first
     """
-    if resume:
-        for name in context.params.keys() - {"out", "resume"}:
-            source = context.get_parameter_source(name)
-            if source and source.name == "COMMANDLINE":
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"{flag} cannot go with --resume: a run keeps its settings.")
-        _print_training(out, training.resume(out))
-        return
     model_args = dict(map(_parse_model_arg, model_arg or []))
     if alpha is not None:
         model_args["alpha"] = alpha
+    if resume:
+        if overwrite:
+            raise InputError("--overwrite cannot go with --resume.")
+        sources = {name: context.get_parameter_source(name) for name in settings}
+        changes = {
+            name: settings[name]
+            for name, source in sources.items()
+            if source and source.name == "COMMANDLINE"
+        }
+        if model_args:
+            changes["model_args"] = model_args
+        _print_training(out, training.resume(out, changes=changes, force=force))
+        return
+    if force:
+        raise InputError("--force goes with --resume; --overwrite replaces a run.")
     given = {name: value for name, value in settings.items() if value is not None}
     config = training.TrainConfig(**given, model_args=model_args)
     _print_training(out, training.train(config, out, overwrite=overwrite))

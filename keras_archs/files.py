@@ -2,7 +2,10 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_archs.errors import InputError
 
@@ -30,13 +33,45 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder is missing, read-only or full.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which comes to `path` when the block has ended without an error.
+
+    Raises:
+        OSError: the folder is missing, read-only or full.
+    """
     # A temporary file of the tempfile module would be readable by its owner only.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+            yield file
+        put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Gives a file that is whole its name, so that not even a loss of power undoes it."""
+    _sync(part)
+    part.replace(path)
+    if os.name == "posix":  # Windows opens no folders
+        _sync(path.parent)
+
+
+def remove_parts(path: Path) -> None:
+    """Removes what a kill has left of an `atomic_file` for `path`."""
+    for part in path.parent.glob(f".{path.name}.*"):
+        part.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    # Windows syncs only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,11 +3,13 @@
 from training.config import TrainConfig
 from training.data import ImageData, open_dataset
 from training.run import Run, evaluate, load_run, resume, train
+from training.stopping import TrainingStopped
 
 __all__ = [
     "ImageData",
     "Run",
     "TrainConfig",
+    "TrainingStopped",
     "evaluate",
     "load_run",
     "open_dataset",

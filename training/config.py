@@ -19,7 +19,7 @@ _NOT_MODEL_ARGS = {
 }
 
 
-NETWORK, DATA, OPTIMISATION = "Network", "Data", "Optimisation"
+NETWORK, DATA, OPTIMISATION, SAFETY = "Network", "Data", "Optimisation", "Safety"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
@@ -93,12 +93,39 @@ class TrainConfig(BaseModel):
         "float32",
     )
     seed: int = _setting(OPTIMISATION, "Of weights, order, dropout and augmentation.", 0, ge=0)
+    deterministic: bool = _setting(
+        OPTIMISATION,
+        "Compute the same to the last bit each time, on the same machine and versions; slower.",
+        False,
+    )
+    checkpoint_steps: int | None = _setting(
+        SAFETY,
+        "Steps from one checkpoint to the next; there is one at the end of each epoch as well. If"
+        " not given: every five minutes.",
+        None,
+        ge=1,
+    )
+    on_nan: Literal["stop", "rollback"] = _setting(
+        SAFETY,
+        "When the loss is not finite: stop, or rollback to the last checkpoint and go on, once for"
+        " each step.",
+        "stop",
+    )
 
     def __init__(self, **settings: Any) -> None:
         try:
             super().__init__(**settings)
         except ValidationError as error:
             raise InputError(_one_line(error)) from error
+
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """The settings that make another run of it, as `"name: mine, other's there"`."""
+        return [
+            f"{name}: {mine!r} given, {theirs!r} in the run"
+            for name in type(self).model_fields
+            if name not in _FREE
+            and (mine := getattr(self, name)) != (theirs := getattr(other, name))
+        ]
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":
@@ -112,6 +139,10 @@ class TrainConfig(BaseModel):
                 f"warmup_epochs must be less than epochs={self.epochs}, got {self.warmup_epochs}."
             )
         return self
+
+
+_FREE = {"data_dir", "checkpoint_steps", "on_nan"}
+"""Settings that change nothing of what a run computes."""
 
 
 def _learning_rate(optimizer: str, share: float) -> float:

@@ -2,11 +2,11 @@
 
 import os
 import platform
+import shutil
 import time
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import Family, find
+from training.checkpoints import Progress
 from training.config import TrainConfig
-from training.data import ImageData, make_batches, open_dataset
+from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
+from training.loop import Loop, build_state
 from training.optimization import make_optimizer
 from training.plots import plot_confusion_matrix, plot_curves
 from training.run_folder import RunFolder, Settings, write_json
@@ -105,7 +107,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
         config: the settings.
         out: the run's folder; made if it does not exist. It gets config.json, log.csv,
             tensorboard/, best.keras (by validation accuracy), last.keras, curves.png,
-            confusion_matrix.png and metrics.json.
+            confusion_matrix.png and metrics.json, and checkpoints/ until it is finished.
         overwrite: whether a run that the folder already holds may be replaced.
 
     Returns:
@@ -113,42 +115,66 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
 
     Raises:
         ValueError: the dataset, the network or the folder does not do, before training starts.
+        TrainingStopped: SIGTERM or SIGINT came, the loss is not finite, or the disk is full.
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
-    data = open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        seed=config.seed,
-        skip_corrupt=config.skip_corrupt,
-    )
+    data = _open_data(config)
     run = Run(folder, Settings(config, _input_shape(config, data), data.class_names), data)
-    with _precision(config.precision):
+    with _arithmetic(config):
         model = _build(run.settings)
+        steps = _compile(run, model)
         folder.clear()
         folder.write_settings(run.settings)
-        return _fit_and_evaluate(run, model)
+        return _fit_and_evaluate(run, model, steps, Progress(config))
 
 
-def resume(out: str | Path) -> dict[str, Any]:
-    """Goes on with an interrupted run from the end of its last whole epoch.
+def resume(
+    out: str | Path, *, changes: Mapping[str, Any] | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Goes on with an interrupted run from its last checkpoint, inside an epoch as well.
+
+    Order, augmentation, schedule, optimizer, metrics and random numbers go on as they would have.
 
     Args:
-        out: the run's folder; all settings come from there.
+        out: the run's folder; the settings come from there.
+        changes: settings that are to be others from here on.
+        force: whether they may be such as change what the run computes.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ValueError: the folder holds no run, or one that is finished.
+        ValueError: the folder holds no run, or one that is finished or of other settings.
+        TrainingStopped: as in `train`.
     """
-    run = load_run(out)
-    if run.folder.metrics.exists():
+    folder = RunFolder(Path(out))
+    stored = folder.read_settings()
+    if folder.metrics.exists():
+        raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")
+    config = TrainConfig(**stored.config.model_dump() | dict(changes or {}))
+    folder.remove_parts()
+    checkpoint = folder.checkpoints.load()
+    progress = checkpoint.progress if checkpoint else Progress(stored.config)
+    differences = config.differences(progress.config)
+    if differences and not force:
         raise InputError(
-            f"The run in {str(run.folder.path)!r} is finished; there is no more to do."
+            f"The run in {str(folder.path)!r} has other settings: {'; '.join(differences)}. Give"
+            " force=True (--force) to go on with the new ones, or leave them out."
         )
-    with _precision(run.settings.config.precision):
-        return _fit_and_evaluate(run, _build(run.settings))
+    run = _open_run(folder, replace(stored, config=config))
+    run = replace(run, settings=replace(run.settings, input_shape=_input_shape(config, run.data)))
+    with _arithmetic(config):
+        model = _build(run.settings)
+        steps = _compile(run, model)
+        if checkpoint:
+            checkpoint.restore(model)
+        step = progress.step * progress.config.batch_size // config.batch_size
+        progress = replace(progress, config=config, step=step)
+        folder.write_settings(run.settings)
+        folder.write_log(progress.history)
+        folder.keep_if_best(progress.history)
+        return _fit_and_evaluate(run, model, steps, progress)
 
 
 def load_run(out: str | Path) -> Run:
@@ -158,14 +184,12 @@ def load_run(out: str | Path) -> Run:
         ValueError: the folder holds no run, or its dataset cannot be found any more.
     """
     folder = RunFolder(Path(out))
-    settings = folder.read_settings()
+    return _open_run(folder, folder.read_settings())
+
+
+def _open_run(folder: RunFolder, settings: Settings) -> Run:
     config = settings.config
-    data = open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        seed=config.seed,
-        skip_corrupt=config.skip_corrupt,
-    )
+    data = _open_data(config)
     if data.class_names != settings.class_names:
         raise InputError(
             f"dataset {config.dataset!r} has changed since the run in {str(folder.path)!r}: it had"
@@ -173,6 +197,15 @@ def load_run(out: str | Path) -> Run:
             f" {', '.join(data.class_names)}."
         )
     return Run(folder, settings, data)
+
+
+def _open_data(config: TrainConfig) -> ImageData:
+    return open_dataset(
+        config.dataset,
+        data_dir=config.data_dir,
+        seed=config.seed,
+        skip_corrupt=config.skip_corrupt,
+    )
 
 
 def _input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
@@ -206,88 +239,59 @@ def _build(settings: Settings) -> keras.Model:
 
 
 @contextmanager
-def _precision(policy: str) -> Iterator[None]:
+def _arithmetic(config: TrainConfig) -> Iterator[None]:
+    """Sets the global precision for a while; and, for good, deterministic operations."""
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(config.precision)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-class _Checkpoints(keras.callbacks.Callback):
-    """Saves the last and the best model after each epoch; stands behind the callback of the log.
-
-    Keras' BackupAndRestore writes its file in place: a kill while it does so loses the run.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self.model.save(self.folder.beside)
-        # One file, so that weights, optimizer and number of epochs are never of different ages.
-        with zipfile.ZipFile(self.folder.beside, "a") as archive:
-            archive.writestr(_EPOCHS, str(epoch + 1))
-        self.folder.beside.replace(self.folder.last)
-        self.folder.keep_if_best(epochs=epoch + 1)
-
-    def restore(self, model: keras.Model) -> int:
-        """Loads the last checkpoint, if any, into a compiled model; returns its epochs."""
-        self.folder.beside.unlink(missing_ok=True)
-        if not self.folder.last.exists():
-            return 0
-        with zipfile.ZipFile(self.folder.last) as archive:
-            epochs = int(archive.read(_EPOCHS))
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.folder.last)
-        return epochs
-
-
-_EPOCHS = "epochs.txt"
-"""A member of the checkpoint's zip archive; Keras reads its own members and no others."""
-
-
-def _fit_and_evaluate(run: Run, model: keras.Model) -> dict[str, Any]:
-    config, folder = run.settings.config, run.folder
-    steps = len(run.batches("train", training=True))
+def _compile(run: Run, model: keras.Model) -> int:
+    """Readies a model for training; returns the number of steps in an epoch."""
+    config = run.settings.config
+    steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
     model.compile(
         optimizer=make_optimizer(config, model, steps_per_epoch=steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
     )
-    checkpoints = _Checkpoints(folder)
-    done = checkpoints.restore(model)
-    folder.cut_log(done)
-    if done:
-        folder.keep_if_best(done)
-    started = time.perf_counter()
-    model.fit(
-        run.batches("train", training=True, epoch=done, epochs=config.epochs - done),
-        steps_per_epoch=steps,
-        validation_data=run.batches("validation"),
-        initial_epoch=done,
-        epochs=config.epochs,
-        shuffle=False,  # as Keras asks for where the batches come shuffled
-        callbacks=[
-            keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False),
-            keras.callbacks.CSVLogger(folder.log, append=True),
-            checkpoints,
-        ],
+    build_state(model, len(run.settings.class_names))
+    return steps
+
+
+def _fit_and_evaluate(
+    run: Run, model: keras.Model, steps: int, progress: Progress
+) -> dict[str, Any]:
+    config, folder = run.settings.config, run.folder
+    loop = Loop(
+        model,
+        folder,
+        progress,
+        batches=lambda epoch, step: run.batches(
+            "train", training=True, epoch=epoch, step=step, epochs=config.epochs - epoch
+        ),
+        validation=run.batches("validation"),
+        steps=steps,
     )
+    started = time.perf_counter()
+    loop.run([keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)])
     seconds = time.perf_counter() - started
-    images = steps * config.batch_size * (config.epochs - done)
     metrics = {
         **evaluate(run),
         "validation_top1": max(row["val_accuracy"] for row in folder.history()),
         "epochs": config.epochs,
         "training_seconds": round(seconds, 1),
-        "training_images_per_second": round(images / seconds, 1),
+        "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
         "machine": _machine(),
     }
     plot_curves(folder.history(), f"{model.name} on {config.dataset}", folder.curves)
     write_json(folder.metrics, metrics)
+    shutil.rmtree(folder.checkpoints.folder)
     return metrics
 
 

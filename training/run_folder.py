@@ -1,15 +1,24 @@
 """The folder of a run: what lies in it, and when it may be written."""
 
 import csv
+import io
 import json
 import shutil
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write
+from keras_archs.files import atomic_write, put_in_place, remove_parts
+from training.checkpoints import Checkpoints
 from training.config import TrainConfig
+
+_EPOCHS = "epochs.txt"
+"""A member of last.keras, a zip archive; Keras reads its own members and no others."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,10 @@ class RunFolder:
     def exports(self) -> Path:
         return self.path / "export"
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints")
+
     def check_free(self, overwrite: bool) -> None:
         """Raises a ValueError unless a new run may be written here; changes nothing."""
         if not self.path.exists():
@@ -86,11 +99,21 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes the files of an earlier run, and no others."""
-        files = [self.settings, self.best, self.last, self.beside, self.log, self.metrics]
-        for file in [*files, self.curves, self.confusion_matrix]:
+        for file in self._files():
             file.unlink(missing_ok=True)
-        for folder in (self.tensorboard, self.exports):
+        self.remove_parts()
+        for folder in (self.checkpoints.folder, self.tensorboard, self.exports):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_parts(self) -> None:
+        """Removes what a kill has left of files that were being written."""
+        self.beside.unlink(missing_ok=True)
+        for file in self._files():
+            remove_parts(file)
+
+    def _files(self) -> list[Path]:
+        files = [self.settings, self.best, self.last, self.log, self.metrics]
+        return [*files, self.curves, self.confusion_matrix]
 
     def write_settings(self, settings: Settings) -> None:
         content = {
@@ -125,18 +148,40 @@ class RunFolder:
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
             ]
 
-    def cut_log(self, epochs: int) -> None:
-        """Drops what a kill left in the log behind the last epoch that has a checkpoint."""
-        if self.log.exists():
-            head_and_rows = self.log.read_bytes().splitlines(keepends=True)
-            atomic_write(self.log, b"".join(head_and_rows[: epochs + 1] if epochs else []))
+    def write_log(self, history: Sequence[dict[str, float]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(history[0]) if history else [])
+        if history:
+            writer.writeheader()
+        writer.writerows(history)
+        atomic_write(self.log, text.getvalue().encode())
 
-    def keep_if_best(self, epochs: int) -> None:
-        """Copies the last model to the best if the last of so many epochs has validated best."""
-        accuracies = [row["val_accuracy"] for row in self.history()]
-        if accuracies.index(max(accuracies)) == epochs - 1:
-            shutil.copyfile(self.last, self.beside)
-            self.beside.replace(self.best)
+    def save_last(self, model: keras.Model, epochs: int) -> None:
+        """Writes the model behind so many epochs."""
+        try:
+            model.save(self.beside)
+            with zipfile.ZipFile(self.beside, "a") as archive:
+                archive.writestr(_EPOCHS, str(epochs))
+            put_in_place(self.beside, self.last)
+        finally:
+            self.beside.unlink(missing_ok=True)
+
+    def keep_if_best(self, history: Sequence[dict[str, float]]) -> None:
+        """Copies the last model to the best if its epoch ends the history and has validated best.
+
+        The last model can be of a later epoch, if a kill came before that epoch's checkpoint.
+        """
+        accuracies = [row["val_accuracy"] for row in history]
+        if not history or accuracies.index(max(accuracies)) != len(history) - 1:
+            return
+        with zipfile.ZipFile(self.last) as archive:
+            epochs = int(archive.read(_EPOCHS))
+        if epochs == len(history):
+            try:
+                shutil.copyfile(self.last, self.beside)
+                put_in_place(self.beside, self.best)
+            finally:
+                self.beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

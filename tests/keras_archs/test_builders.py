@@ -348,3 +348,17 @@ def test_preprocessing_layer(name, expected, policy):
         rtol=tolerance,
         atol=tolerance,
     )
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "efficientnetb0", "efficientnetv2b0"])
+def test_a_seed_gives_the_weights_and_another_seed_others(name):
+    def kernels(seed):
+        keras.utils.set_random_seed(seed)
+        model = keras_archs.create_model(name, classes=3)
+        return [w.numpy() for w in model.trainable_weights if w.path.endswith("kernel")]
+
+    first, again, other = kernels(0), kernels(0), kernels(1)
+    for one, same, unlike in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert (one != unlike).any()
+    assert len({kernel.tobytes() for kernel in first}) == len(first)

@@ -2,13 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,23 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import training
+from tests.training.runs import write_images
 from training.optimization import make_optimizer, make_schedule
 
-CLI = Path(sys.executable).with_name("keras-archs")
 EPOCHS = 14
-COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Noisy images of three colours, 40 each, in one folder a class."""
     folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir()
-        for i in range(40):
-            pixels = np.clip(colour + generator.normal(0, 20, (32, 32, 3)), 0, 255)
-            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{i}.png")
+    write_images(folder)
     return folder
 
 
@@ -164,53 +151,6 @@ def test_other_folders_are_never_written_to(images, tmp_path):
     (tmp_path / "config.json").write_text('{"config": {')
     with pytest.raises(ValueError, match="damaged"):
         training.load_run(tmp_path)
-
-
-def test_a_killed_run_goes_on_after_its_last_whole_epoch(images, tmp_path):
-    out, epochs = tmp_path / "run", 40
-    arguments = ["--model", "mobilenet", "--alpha", "0.25", "--image-size", "32"]
-    arguments += ["--epochs", str(epochs), "--batch-size", "16"]
-    arguments += ["--dataset", f"image_folder:{images}"]
-    kill_behind_epoch(3, [CLI, "train", "--out", out, *arguments])
-    assert keras.saving.load_model(out / "last.keras").count_params() > 0
-    assert not (out / "metrics.json").exists()
-
-    refused = subprocess.run(
-        [CLI, "train", "--out", out, "--resume", "--epochs", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert refused.returncode == 2
-    assert "--epochs cannot go with --resume" in refused.stderr
-
-    # As if the kill had come between the log and the checkpoint, in the middle of a line.
-    with (out / "log.csv").open("a") as log:
-        log.write("39,0.99")
-    (out / "saving.keras").write_bytes(b"half a file")
-    kill_behind_epoch(20, [CLI, "train", "--out", out, "--resume"])
-
-    subprocess.run([CLI, "train", "--out", out, "--resume"], check=True, stdout=subprocess.DEVNULL)
-    history = training.load_run(out).folder.history()
-    assert [row["epoch"] for row in history] == list(range(epochs))
-    steps = 96 // 16  # 32 of each class's 40 images
-    iterations = int(keras.saving.load_model(out / "last.keras").optimizer.iterations)
-    assert iterations == epochs * steps, "the optimizer went on where it stood, and no epoch twice"
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["validation_top1"] == max(row["val_accuracy"] for row in history)
-    assert not (out / "saving.keras").exists()
-
-
-def kill_behind_epoch(epoch, command):
-    """Starts a run and kills it, at whatever it does when its log reaches the epoch."""
-    log, deadline = Path(command[command.index("--out") + 1]) / "log.csv", time.monotonic() + 120
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not (log.exists() and f"\n{epoch}," in log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 BAD = [

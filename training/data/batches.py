@@ -80,8 +80,8 @@ def make_batches(
     if not training:
         batches = (images.cache() if cached else images).batch(batch_size)
     else:
+        steps = steps_in_epoch(count, batch_size)
         batch_size = min(batch_size, count)
-        steps = count // batch_size
         if cached:
             blocks, block_size = images.batch(count).cache(), count
         else:
@@ -117,6 +117,11 @@ def make_batches(
         ),
         num_parallel_calls=tf.data.AUTOTUNE,
     ).prefetch(tf.data.AUTOTUNE)
+
+
+def steps_in_epoch(count: int, batch_size: int) -> int:
+    """Batches for training that so many images make."""
+    return max(1, count // batch_size)
 
 
 def _resize(image: tf.Tensor, size: int, channels: int) -> tf.Tensor:

@@ -1,0 +1,95 @@
+"""What tests of whole runs share: images, settings, and runs in processes of their own."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+import training
+from keras_archs import cli
+
+COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
+STEPS = 6
+"""In an epoch of `ARGUMENTS` on `write_images`: 32 of each class's 40 images, 16 at a time."""
+ARGUMENTS = ["--model", "mobilenet", "--alpha", "0.25", "--model-arg", "dropout=0.2"]
+ARGUMENTS += ["--image-size", "32", "--batch-size", "16"]
+
+# Importing TensorFlow takes longer than these runs: once is enough.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["keras_archs.cli", __name__])
+
+
+def write_images(folder: Path) -> None:
+    """Noisy images of three colours, 40 each, in one folder a class."""
+    generator = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for i in range(40):
+            pixels = np.clip(colour + generator.normal(0, 20, (32, 32, 3)), 0, 255)
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{i}.png")
+
+
+def start(out: Path, *arguments: Any, before: Callable[[], None] | None = None) -> Any:
+    """Starts `keras-archs train` in another process; its output comes to a file beside `out`.
+
+    Args:
+        before: runs in that process first.
+    """
+    words = ["train", "--out", str(out), *map(str, arguments)]
+    process = _processes.Process(target=_command, args=(words, output(out), before))
+    process.start()
+    return process
+
+
+def finish(process: Any) -> int:
+    process.join(120)
+    assert process.exitcode is not None, "the run hangs"
+    return process.exitcode
+
+
+def output(out: Path) -> Path:
+    return out.with_suffix(".txt")
+
+
+def _command(words: list[str], printed: Path, before: Callable[[], None] | None) -> None:
+    with printed.open("a") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    sys.argv = ["keras-archs", *words]
+    if before:
+        before()
+    cli.main()
+
+
+def wait_for(condition: Callable[[], Any], process: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.is_alive(), "the run has ended too early"
+        assert time.monotonic() < deadline, "the run hangs"
+        time.sleep(0.001)
+
+
+def checkpoints(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("[0-9]*.checkpoint"))
+
+
+def state(out: Path) -> list[np.ndarray]:
+    """The weights and statistics of the last model, and its optimizer's."""
+    model = keras.saving.load_model(out / "last.keras")
+    return [np.asarray(variable) for variable in [*model.weights, *model.optimizer.variables]]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """To the last bit, in the weights and in the log."""
+    for a, b in zip(state(one), state(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (one / "log.csv").read_text() == (other / "log.csv").read_text()
+    history = training.load_run(one).folder.history()
+    assert [row["epoch"] for row in history] == list(range(len(history)))

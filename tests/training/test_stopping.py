@@ -1,0 +1,193 @@
+"""Runs that end before their time, by signals, NaN or a full disk, and go on."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import training
+from tests.training.runs import (
+    ARGUMENTS,
+    STEPS,
+    assert_equal_runs,
+    checkpoints,
+    finish,
+    output,
+    start,
+    wait_for,
+    write_images,
+)
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(images):
+    run = ["--epochs", EPOCHS, "--dataset", f"image_folder:{images}", "--deterministic"]
+    return [*ARGUMENTS, *run, "--checkpoint-steps", 4]
+
+
+@pytest.fixture(scope="module")
+def whole(arguments, tmp_path_factory):
+    """A run that nothing happens to."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(out, *arguments)) == 0
+    return out
+
+
+def last_line(out: Path) -> str:
+    return output(out).read_text().splitlines()[-1]
+
+
+class Happening(keras.callbacks.TensorBoard):
+    """Stands in for the callback that a run has, in the process of that run."""
+
+    model: keras.Model
+
+    @classmethod
+    def happen(cls) -> None:
+        keras.callbacks.TensorBoard = cls
+
+
+class SignalInValidation(Happening):
+    def on_test_batch_begin(self, batch, logs=None):
+        del batch, logs
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class WeightTurnsNan(Happening):
+    """Once, in the middle of the second epoch."""
+
+    epoch = 0
+    done = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if (self.epoch, batch) == (1, 2) and not self.done:
+            self.done = True
+            kernel = self.model.get_layer("conv_pw_3").kernel
+            kernel.assign(kernel * np.nan)
+
+
+class DiskFull(Happening):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+
+
+def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(out, *arguments)
+    wait_for(lambda: len(checkpoints(out)) > 1, process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 143
+    assert last_line(out).startswith(f"Stopped: SIGTERM has stopped the run in {str(out)!r} at ")
+    assert last_line(out).endswith(f" of {STEPS}; --resume goes on from there.")
+    assert len(checkpoints(out)) == 2
+
+    newest = checkpoints(out)[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    # The same command again will do as well.
+    process = start(out, *arguments, "--resume", before=SignalInValidation.happen)
+    assert finish(process) == 130
+    assert f"Warning: The checkpoint {str(newest)!r} cannot be read" in output(out).read_text()
+    assert f"SIGINT has stopped the run in {str(out)!r} at epoch" in last_line(out)
+    assert f"step {STEPS} of {STEPS}" in last_line(out)
+
+    assert finish(start(out, "--resume")) == 0
+    assert_equal_runs(out, whole)
+
+
+def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(out, *arguments, before=WeightTurnsNan.happen)) == 1
+    # The loss of step 4 is the first to meet the weight that turned behind step 3.
+    assert "not finite at epoch 2, step 4 of 6, with a learning rate of 0.00" in last_line(out)
+    (good,) = checkpoints(out)[-1:]
+    assert f"from the last good checkpoint, {str(good)!r}, of epoch 2, step 2" in last_line(out)
+
+    rollback = ["--resume", "--on-nan", "rollback"]
+    assert finish(start(out, *rollback, before=WeightTurnsNan.happen)) == 0
+    assert "going back to the last good checkpoint" in output(out).read_text()
+    assert_equal_runs(out, whole)
+
+
+def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path):
+    out = tmp_path / "run"
+    assert finish(start(out, *arguments, before=DiskFull.happen)) == 1
+    assert last_line(out).startswith(f"Stopped: The run's folder {str(out)!r} cannot be written to")
+    assert not (out / "saving.keras").exists()
+    assert finish(start(out, "--resume")) == 0
+    assert_equal_runs(out, whole)
+
+
+@pytest.fixture
+def config(images):
+    return training.TrainConfig(
+        model="mobilenet",
+        model_args={"alpha": 0.25},
+        dataset=f"image_folder:{images}",
+        image_size=32,
+        batch_size=16,
+        epochs=2,
+    )
+
+
+def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
+    hot = {"learning_rate": 1e30, "warmup_epochs": 0, "on_nan": "rollback"}
+    hot = training.TrainConfig(**config.model_dump() | hot)
+    with (
+        pytest.warns(UserWarning, match="going back to the last good checkpoint"),
+        pytest.raises(training.TrainingStopped, match="again after going back") as stop,
+    ):
+        training.train(hot, tmp_path / "run")
+    assert stop.value.exit_code == 1
+
+
+def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.callbacks, "TensorBoard", SignalInValidation)
+        with pytest.raises(training.TrainingStopped, match="epoch 1, step 6 of 6"):
+            training.train(config, out)
+
+    changes = {"epochs": 3, "batch_size": 32, "on_nan": "rollback"}
+    with pytest.raises(ValueError, match="has other settings") as error:
+        training.resume(out, changes=changes)
+    assert "epochs: 3 given, 2 in the run; batch_size: 32 given, 16 in the run" in str(error.value)
+    assert "on_nan" not in str(error.value), "it changes nothing of what is computed"
+    assert "--force" in str(error.value)
+
+    # A file that was edited by hand is no different.
+    stored = out / "config.json"
+    text = stored.read_text()
+    stored.write_text(text.replace('"seed": 0', '"seed": 7'))
+    with pytest.raises(ValueError, match="seed: 7 given, 0 in the run"):
+        training.resume(out)
+    stored.write_text(text)
+
+    with pytest.raises(ValueError, match="variables are not in number and shape"):
+        training.resume(out, changes={"model_args": {"alpha": 0.5}}, force=True)
+    assert stored.read_text() == text
+
+    metrics = training.resume(out, changes=changes, force=True)
+    assert metrics["epochs"] == 3
+    assert [row["epoch"] for row in training.load_run(out).folder.history()] == [0, 1, 2]
+    with pytest.raises(ValueError, match="is finished"):
+        training.resume(out)

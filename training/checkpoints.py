@@ -1,0 +1,141 @@
+"""Checkpoints: all that a run needs to go on as if nothing had happened."""
+
+import io
+import json
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_archs.errors import InputError
+from keras_archs.files import atomic_file
+from training.config import TrainConfig
+
+KEPT = 2
+_STATE = "state.json"
+_SUFFIX = ".checkpoint"
+
+
+class NotFiniteError(Exception):
+    """A variable holds NaN or infinity."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        config: its settings.
+        epoch: the running one, from 0.
+        step: the next one of that epoch, from 0.
+        history: the log's rows of the epochs before.
+    """
+
+    config: TrainConfig
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that has been read."""
+
+    progress: Progress
+    arrays: list[np.ndarray]
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model its variables.
+
+        Raises:
+            InputError: they are those of another model or optimizer.
+        """
+        variables = _variables(model)
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [array.shape for array in self.arrays]:
+            raise InputError(
+                f"The checkpoint's {len(self.arrays)} variables are not in number and shape the"
+                f" {len(variables)} of the network and optimizer that the settings ask for."
+            )
+        for variable, array in zip(variables, self.arrays, strict=True):
+            variable.assign(array)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The newest checkpoints of a run, in a folder of their own.
+
+    Each is a zip archive of the variables as NumPy files, by their order, and of the progress as
+    JSON. Keras' own file of weights leaves out dropout's seeds and the metrics.
+    """
+
+    folder: Path
+
+    def save(self, model: keras.Model, progress: Progress) -> None:
+        """Writes a checkpoint and removes all but the newest ones.
+
+        Raises:
+            NotFiniteError: a variable is not worth keeping; no file has changed.
+            OSError: it cannot be written; those before it are as they were.
+        """
+        arrays = [np.asarray(variable) for variable in _variables(model)]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise NotFiniteError
+        state = asdict(progress) | {"config": progress.config.model_dump(mode="json")}
+        self.folder.mkdir(exist_ok=True)
+        newest = self.newest()
+        path = self.folder / f"{int(newest.stem) + 1 if newest else 0:08}{_SUFFIX}"
+        # The archive's checksums tell a damaged file from a whole one.
+        with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(_STATE, json.dumps(state))
+            for index, array in enumerate(arrays):
+                with archive.open(_name(index), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+        kept = self._newest_first()[:KEPT]
+        for other in self.folder.iterdir():  # what a kill has left of a file included
+            if other not in kept:
+                other.unlink()
+
+    def load(self) -> Checkpoint | None:
+        """The newest checkpoint, if any; newer ones that cannot be read go, with a warning."""
+        for path in self._newest_first():
+            try:
+                return _read(path)
+            except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+                warnings.warn(
+                    f"The checkpoint {str(path)!r} cannot be read ({error}) and is removed; the run"
+                    " goes back to the one before.",
+                    stacklevel=2,
+                )
+                path.unlink()
+        return None
+
+    def newest(self) -> Path | None:
+        return next(iter(self._newest_first()), None)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"), reverse=True)
+
+
+def _read(path: Path) -> Checkpoint:
+    with zipfile.ZipFile(path) as archive:
+        state = json.loads(archive.read(_STATE))
+        arrays = []
+        for index in range(len(archive.namelist()) - 1):
+            # All at once: the checksum is only compared at a member's end.
+            content = io.BytesIO(archive.read(_name(index)))
+            arrays.append(np.lib.format.read_array(content, allow_pickle=False))
+    return Checkpoint(Progress(**state | {"config": TrainConfig(**state["config"])}), arrays)
+
+
+def _name(index: int) -> str:
+    return f"{index:06}.npy"
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """Weights, statistics and seeds, the optimizer's with its loss scale, and the metrics'."""
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
