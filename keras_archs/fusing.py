@@ -8,24 +8,32 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_archs.graph import Call, calls, check_functional
+from keras_archs.errors import InputError
+from keras_archs.graph import Call, calls, check_functional, is_functional
+from keras_archs.layers.activation import Activation
 from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
+from keras_archs.layers.stochastic_depth import StochasticDepth
 from keras_archs.surgery import new_inputs
 
-# What does nothing unless it trains.
-IDENTITIES = (
+# Exactly these classes: what a subclass of them computes is not known.
+IDENTITIES = {
     layers.Dropout,
     layers.SpatialDropout2D,
     layers.GaussianDropout,
     layers.GaussianNoise,
     layers.ActivityRegularization,
     layers.Identity,
-)
-CONVOLUTIONS = layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D | layers.Dense
+    StochasticDepth,
+}
+DEPTHWISE = {layers.DepthwiseConv2D, DepthwiseConv2D}
+LINEAR = {layers.Conv2D, layers.SeparableConv2D, layers.Dense, *DEPTHWISE}
+ACTIVATIONS = {layers.Activation, Activation}
+NORMS = {layers.BatchNormalization, BatchNormalization}
 
 
-def fuse(model: keras.Model) -> keras.Model:
+def fuse(model: keras.Model, policy: str | None = None) -> keras.Model:
     """A copy of a model for inference, with fewer layers and the same outputs.
 
     - A batch norm or `LayerScale` behind a convolution or dense layer goes into its weights.
@@ -36,26 +44,36 @@ def fuse(model: keras.Model) -> keras.Model:
 
     Args:
         model: any functional Keras model, nested ones included; it stays as it is.
+        policy: precision policy of the layers that give maps, such as `"mixed_bfloat16"`; that
+            of `model` by default. What stands behind the pooling keeps its own.
 
     Returns:
         A functional model, not compiled, with the layers that are left under their names. Train
         `model`, not this one: it has no batch statistics any more.
 
     Raises:
-        ValueError: the model is not functional.
+        ValueError: the model is not functional, or there is no such policy.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2; Ding et al. 2021, arXiv:2101.03697,
     section 3.3.
     """
     check_functional(model)
+    if policy not in {None, "float32", "mixed_float16", "mixed_bfloat16"}:
+        raise InputError(
+            f"policy must be None, 'float32', 'mixed_float16' or 'mixed_bfloat16', got {policy!r}."
+        )
     plan = _Plan(model)
 
     def clone(operation: Any) -> Any:
         if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
             return operation
+        if isinstance(operation, keras.Sequential):
+            operation = keras.Model(operation.inputs, operation.outputs, name=operation.name)
         if isinstance(operation, keras.Model):
-            return fuse(operation) if hasattr(operation, "_nodes_by_depth") else operation
+            return fuse(operation, policy) if is_functional(operation) else operation
         config = operation.get_config()
+        if policy and operation.name in plan.maps:
+            config["dtype"] = policy
         if operation.name in plan.linear:
             return type(operation).from_config({**config, **plan.linear[operation.name].config})
         if type(operation) is layers.BatchNormalization:
@@ -64,9 +82,12 @@ def fuse(model: keras.Model) -> keras.Model:
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         name = operation.name
-        if name in plan.joined:
-            return keras.tree.flatten(args)[plan.joined[name]]
-        return args[0] if name in plan.passed else operation(*args, **kwargs)
+        if name in plan.joined or name in plan.passed:
+            tensors = [
+                x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)
+            ]
+            return tensors[plan.joined.get(name, 0)]
+        return operation(*args, **kwargs)
 
     fused = keras.models.clone_model(
         model, new_inputs(model), clone_function=clone, call_function=call, recursive=False
@@ -87,12 +108,14 @@ class _Linear:
         source: the map it filters, by identity.
         kernels: of the layer, the one whose last axes are the outputs at the end.
         bias: of each output.
+        changed: whether it has taken in anything.
     """
 
     layer: Any
     source: int
     kernels: list[np.ndarray]
     bias: np.ndarray
+    changed: bool = False
 
     @classmethod
     def of(cls, call: Call) -> "_Linear":
@@ -105,9 +128,10 @@ class _Linear:
     def scale(self, factor: np.ndarray, shift: np.ndarray) -> None:
         kernel = self.kernels[-1]
         # A depthwise kernel has two axes of outputs: channels, and filters of each.
-        depthwise = isinstance(self.layer, layers.DepthwiseConv2D)
+        depthwise = type(self.layer) in DEPTHWISE
         self.kernels[-1] = kernel * (factor.reshape(kernel.shape[-2:]) if depthwise else factor)
         self.bias = self.bias * factor + shift
+        self.changed = True
 
     @property
     def centered(self) -> bool:
@@ -131,6 +155,7 @@ class _Linear:
         )
         self.kernels = [own + other]
         self.bias = self.bias + bias
+        self.changed = True
 
     @property
     def config(self) -> dict[str, Any]:
@@ -151,6 +176,7 @@ class _Plan:
         linear: the convolutions and dense layers that change, by name.
         passed: names of layers whose input is their output.
         joined: names of additions, and which of their inputs holds the sum.
+        maps: names of layers that give maps.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -158,6 +184,7 @@ class _Plan:
         self.passed: set[str] = set()
         self.joined: dict[str, int] = {}
         every = list(calls(model))
+        self.maps = {call.operation.name for call in every if len(call.outputs[0].shape) == 4}
         ends = [id(output) for output in model.outputs]
         self._uses = Counter([*(id(x) for call in every for x in call.inputs), *ends])
         self._calls_of = Counter(id(call.operation) for call in every)
@@ -169,29 +196,36 @@ class _Plan:
         self.linear = {
             linear.layer.name: linear
             for linear in self._made_by.values()
-            if linear.layer.name not in self.passed
+            if linear.changed and linear.layer.name not in self.passed
         }
 
     def _take(self, call: Call) -> None:
         layer, output = call.operation, id(call.outputs[0])
-        if self._calls_of[id(layer)] > 1:
+        # A layer that was told to train does not infer.
+        if self._calls_of[id(layer)] > 1 or call.keywords.get("training"):
             return
-        if isinstance(layer, IDENTITIES) or _is_linear_activation(layer):
+        if getattr(layer, "quantization_mode", None):
+            return
+        if type(layer) in LINEAR:
+            channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+            if channels_last and layer.activation is keras.activations.linear:
+                self._made_by[output] = _Linear.of(call)
+        elif {x.dtype for x in call.inputs} != {call.outputs[0].dtype}:
+            return  # it also casts
+        elif type(layer) in IDENTITIES or _is_linear_activation(layer):
             source = id(call.inputs[0])
             self.passed.add(layer.name)
             self._same_as[output] = self._origin(source)
             if source in self._made_by and self._uses[source] == 1:
                 self._made_by[output] = self._made_by[source]
-        elif isinstance(layer, CONVOLUTIONS) and layer.activation is keras.activations.linear:
-            self._made_by[output] = _Linear.of(call)
-        elif (affine := _affine(layer)) is not None:
+        elif (affine := _affine(call)) is not None:
             linear = self._made_by.get(id(call.inputs[0]))
             if linear is None or self._uses[id(call.inputs[0])] > 1:
                 return
             linear.scale(*affine)
             self._made_by[output] = linear
             self.passed.add(layer.name)
-        elif type(layer) is layers.Add:
+        elif type(layer) is layers.Add and len({x.shape for x in call.inputs}) == 1:
             self._join(call, output)
 
     def _origin(self, tensor: int) -> int:
@@ -226,16 +260,17 @@ class _Plan:
 
 
 def _is_linear_activation(layer: Any) -> bool:
-    return isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+    return type(layer) in ACTIVATIONS and layer.activation is keras.activations.linear
 
 
-def _affine(layer: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def _affine(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
     """Factor and shift of each channel, if that is all that a layer does when it infers."""
-    if isinstance(layer, LayerScale):
+    layer = call.operation
+    if type(layer) is LayerScale:
         return np.asarray(layer.gamma, "float64"), np.zeros(1)
-    if not isinstance(layer, layers.BatchNormalization) or layer.renorm:
+    if type(layer) not in NORMS or layer.renorm:
         return None
-    if layer.axis not in {-1, len(layer.input.shape) - 1}:
+    if layer.axis not in {-1, len(call.inputs[0].shape) - 1}:
         return None
     mean, variance = (
         np.asarray(each, "float64") for each in (layer.moving_mean, layer.moving_variance)

@@ -23,6 +23,7 @@ class Call:
     operation: Any
     inputs: list[Any]
     outputs: list[Any]
+    keywords: dict[str, Any]
 
 
 def is_functional(layer: Any) -> bool:
@@ -41,7 +42,8 @@ def calls(model: keras.Model) -> Iterator[Call]:
     for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
         for node in nodes:
             if not node.is_input:
-                yield Call(node.operation, node.input_tensors, node.output_tensors)
+                tensors = node.input_tensors, node.output_tensors
+                yield Call(node.operation, *tensors, node.arguments.kwargs)
 
 
 def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -30,15 +30,17 @@ def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
         one, and then save and use `model`.
 
     Raises:
-        ValueError: the model is not functional, has no such level, is on another backend, or a
-            stage has a layer with random numbers or statistics that is none of keras_archs': to
-            compute it twice would change the result.
+        ValueError: the model is not functional, has several outputs or no such level, is on
+            another backend, or a stage has a layer with random numbers, statistics or a loss of
+            its own that is none of keras_archs': to compute it twice would change the result.
 
     Source: Chen et al. 2016, arXiv:1604.06174.
     """
     check_functional(model)
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"rematerialize needs Keras on TensorFlow, not {keras.backend.backend()}.")
+    if len(model.outputs) != 1:
+        raise InputError(f"model must have one output, but {model.name} has {len(model.outputs)}.")
     features = {feature.level: feature for feature in feature_info(model)}
     wanted = sorted(set(levels))
     for level in wanted:
@@ -81,7 +83,7 @@ class Rematerialized(keras.layers.Layer):
         if not training:
             return self.stage(inputs, training=training)
         runs = 0
-        drawn: dict[int, Any] = {}
+        drawn: list[Any] = []
 
         def run(x: Any) -> Any:
             nonlocal runs
@@ -101,11 +103,11 @@ class Rematerialized(keras.layers.Layer):
 
 def _check_repeatable(stage: keras.Model, level: int) -> None:
     for layer in inner_layers(stage):
-        if isinstance(layer, BatchNormalization | StochasticDepth):
+        if type(layer) in {BatchNormalization, StochasticDepth}:
             continue
-        if isinstance(layer, keras.layers.BatchNormalization) or getattr(
-            layer, "seed_generator", None
-        ):
+        draws = any(variable.dtype == "uint32" for variable in layer.non_trainable_variables)
+        moves = isinstance(layer, keras.layers.BatchNormalization)
+        if moves or layer.activity_regularizer or (draws and not any(inner_layers(layer))):
             raise InputError(
                 f"levels: {layer.name} in the stage of level {level} is a {type(layer).__name__},"
                 " which cannot be computed twice; leave that level out."

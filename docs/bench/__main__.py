@@ -26,13 +26,14 @@ def main(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no section; allowed: {', '.join(SECTIONS)}.")
     machine = report.machine(_gpu() if "gpu" in wanted else None)
-    rows = []
     for name in (section for section in SECTIONS if section in wanted):
+        rows = []
         for row in SECTIONS[name](rounds, quick):
-            rows.append(replace(row, machine=machine))
+            rows.append(replace(row, machine=machine, rounds=str(rounds)))
             print(*report.table([row])[2:], flush=True)
+        if not quick:
+            report.write(rows)
     if not quick:
-        report.write(rows, rounds)
         print(f"written: {report.PAGE}, {report.CSV}, {report.PICTURE}")
 
 

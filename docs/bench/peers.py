@@ -21,10 +21,12 @@ def timm_model(name: str, size: int) -> Any:
     """timm's network that corresponds to our builder, with random weights."""
     import torch  # noqa: PLC0415  # only its own process needs torch
 
-    # timm imports torchvision, which looks for operators that a CPU build of torch may lack.
-    for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
-    import timm  # noqa: PLC0415
+    try:
+        import timm  # noqa: PLC0415
+    except RuntimeError:  # torchvision misses operators that a CPU build of torch lacks
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
+        import timm  # noqa: PLC0415
 
     arguments = {"img_size": size} if name.startswith("CoAtNet") else {}
     return timm.create_model(TIMM[name], pretrained=False, **arguments)

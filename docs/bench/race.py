@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from docs.bench.worker import Spec
 
@@ -31,7 +30,7 @@ class Result:
 
 
 class Candidate:
-    """A process that holds one candidate, see `worker`; a context manager that ends it."""
+    """A process that holds one candidate, see `worker`."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -44,15 +43,7 @@ class Candidate:
             cwd=ROOT,
         )
 
-    def __enter__(self) -> "Candidate":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -103,7 +94,7 @@ def race(specs: Sequence[Spec], rounds: int, steps: int = 1) -> dict[Spec, Resul
         }
     finally:
         for candidate in candidates:
-            candidate.__exit__(None, None, None)
+            candidate.stop()
 
 
 def interleaved(functions: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -15,11 +15,14 @@ CSV, PICTURE, PAGE = (FOLDER / f"benchmarks.{suffix}" for suffix in ("csv", "png
 EXPLAINED = {
     "peak": "What a product of two 4096x4096 matrices reaches: the machine's speed in training.",
     "build": "Time of the peer divided by ours.",
+    "kernels": "Forward and backward pass of one layer. Ratio: time of Keras' layer divided by"
+    " ours.",
     "train": "One step of SGD with momentum on random images. Ratio: how many times as many images"
     " a second as the peer. Share of peak: multiply-adds of forward and backward pass, three times"
-    " those of the network, against the section `peak` at the same precision.",
-    "memory": "Highest resident memory of a process that trains. Ratio: ours divided by the peer's;"
-    " for rematerialised stages, the peer is the same network without them.",
+    " those of the network, against the section `peak` at the same precision. Memory: the"
+    " highest resident memory of the process; ratio: ours divided by the peer's.",
+    "memory": "Highest resident memory of a process that trains with stages computed again"
+    " (`rematerialize`). Ratio: that divided by the memory without.",
     "infer": "Ratio: how many times as many images a second as the peer.",
     "input": "Batches of 224x224 pixels from a folder of JPEGs of 500x375, with random crop and"
     " flip. Ratio: how many times as many images a second.",
@@ -44,6 +47,7 @@ class Row:
         ratio: the median of the rounds' ratios.
         share: of the machine's peak, where it makes sense.
         machine: what it ran on.
+        rounds: how many.
     """
 
     section: str
@@ -56,6 +60,7 @@ class Row:
     ratio: float | None = None
     share: float | None = None
     machine: str = ""
+    rounds: str = ""
 
 
 def machine(device: str | None = None) -> str:
@@ -78,7 +83,7 @@ def _processor() -> str:
     return platform.processor()
 
 
-def write(rows: list[Row], rounds: int) -> None:
+def write(rows: list[Row]) -> None:
     """Replaces the sections of `rows` in the CSV file, and makes page and picture from all."""
     new = {row.section for row in rows}
     kept = [row for row in _read() if row.section not in new]
@@ -90,7 +95,7 @@ def write(rows: list[Row], rounds: int) -> None:
         writer.writerows(dataclasses.asdict(row) for row in everything)
     CSV.with_suffix(".part").replace(CSV)
     _draw(everything)
-    PAGE.write_text(page(everything, rounds))
+    PAGE.write_text(page(everything))
 
 
 def _read() -> list[Row]:
@@ -104,18 +109,19 @@ def _read() -> list[Row]:
         ]
 
 
-def page(rows: list[Row], rounds: int) -> str:
+def page(rows: list[Row]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make bench`: medians of {rounds} rounds, in each of which all candidates of a"
-        " line run once. Networks have random weights; absolute figures are those of a machine"
-        " that others share, ratios are what to look at. `benchmarks.csv` has the same figures.",
+        "Written by `make bench`: medians of rounds, in each of which all candidates of a line run"
+        " once. Networks have random weights; absolute figures are those of a machine that others"
+        " share, ratios are what to look at. `benchmarks.csv` has the same figures.",
     ]
     for section in dict.fromkeys(row.section for row in rows):
         here = [row for row in rows if row.section == section]
         lines += ["", f"## {section.capitalize()}", "", EXPLAINED[section], ""]
-        lines += [f"{each}." for each in dict.fromkeys(row.machine for row in here)]
+        runs = dict.fromkeys((row.machine, row.rounds) for row in here)
+        lines += [f"{machine}; {rounds} rounds." for machine, rounds in runs]
         lines += ["", *table(here)]
         if section == "train":
             lines += ["", "![ratios of training speed](benchmarks.png)"]
@@ -145,7 +151,7 @@ def table(rows: Iterable[Row]) -> list[str]:
 def _draw(rows: list[Row]) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415  # only where a picture is made
 
-    rows = [row for row in rows if row.section == "train" and row.ratio]
+    rows = [row for row in rows if row.section == "train" and row.ratio and row.unit != "MB"]
     if not rows:
         return
     labels = list(dict.fromkeys((row.peer, row.setting.split(",")[0]) for row in rows))

@@ -3,15 +3,17 @@
 import functools
 import gc
 import importlib.util
+import inspect
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from docs.bench.peers import KERAS_HUB, TIMM
 from docs.bench.race import Result, interleaved, race, ratio
@@ -138,22 +140,88 @@ def _compare(
     )  # fmt: skip
 
 
+def kernels(rounds: int, quick: bool) -> Iterator[Row]:
+    """Forward and backward pass of single layers, ours beside Keras'."""
+    import keras  # noqa: PLC0415
+
+    from keras_archs import layers  # noqa: PLC0415
+
+    def depthwise(kernel: int, stride: int) -> Callable[[Any], Any]:
+        return lambda package: package.DepthwiseConv2D(
+            kernel, strides=stride, padding="same", use_bias=False
+        )
+
+    def activation(name: str) -> Callable[[Any], Any]:
+        return lambda package: package.Activation(name)
+
+    cases = {
+        "batch norm": (lambda package: package.BatchNormalization(), (56, 56, 64)),
+        "batch norm, 72 channels": (lambda package: package.BatchNormalization(), (56, 56, 72)),
+        "depthwise 3x3, stride 2": (depthwise(3, 2), (112, 112, 64)),
+        "depthwise 5x5": (depthwise(5, 1), (14, 14, 672)),
+        "depthwise 5x5, stride 2": (depthwise(5, 2), (56, 56, 144)),
+        **{
+            name: (activation(name), (56, 56, 144))
+            for name in ("swish", "hard_swish", "gelu", "relu6")
+        },
+    }
+    batch = 2 if quick else 32
+    for name, (make, shape) in cases.items():
+        for precision in (FLOAT, HALF):
+            keras.config.set_dtype_policy(precision)
+            functions = {
+                side: _layer_step(make(package), (batch, *shape))
+                for side, package in (("ours", layers), ("peer", keras.layers))
+            }
+            measured = interleaved(functions, rounds)
+            row = _compare("kernels", name, "", "keras.layers", measured)
+            yield replace(row, setting=f"{precision}, {batch}x{'x'.join(map(str, shape))}")
+    keras.config.set_dtype_policy(FLOAT)
+
+
+def _layer_step(layer: Any, shape: tuple[int, ...]) -> Callable[[], float]:
+    """Seconds of a forward and backward pass of a layer."""
+    import tensorflow as tf  # noqa: PLC0415
+
+    x = tf.cast(tf.random.normal(shape), layer.compute_dtype)
+    dy = tf.cast(tf.random.normal(layer.compute_output_shape(shape)), layer.compute_dtype)
+    layer.build(shape)
+    training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
+
+    @tf.function(autograph=False)
+    def step() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, **training)
+        weights = [weight.value for weight in layer.trainable_weights]
+        return y, tape.gradient(y, [x, *weights], dy)
+
+    return lambda: _seconds(lambda: [step() for _ in range(3)]) / 3
+
+
 def train(rounds: int, quick: bool) -> Iterator[Row]:
     for network in QUICK if quick else NETWORKS:
         specs = _specs(network, "train")
         if not quick:
-            specs += [
-                Spec(package, network.name, "train", precision, network.batch, network.size)
-                for package, names in (("timm", TIMM), ("keras_hub", KERAS_HUB))
-                if installed(package) and network.name in names
-                for precision in (FLOAT, HALF)
-            ]
+            specs += _peers(network, "timm", TIMM)
         results = race(specs, rounds)
         yield from _against_keras(network, results, "train", passes=3)
-        for package in ("timm", "keras_hub"):
-            yield from _at_best(network, results, package)
+        yield from _at_best(network, results, "timm")
+        hub = [] if quick else _peers(network, "keras_hub", KERAS_HUB)
+        if hub:  # in a race of its own: all of them at once would not fit into memory
+            own = [spec for spec in specs if spec.package == "keras_archs"]
+            yield from _at_best(network, race([*own, *hub], rounds), "keras_hub")
         for precision in (FLOAT, HALF):
             yield from _memory(network, results, precision)
+
+
+def _peers(network: Network, package: str, names: Container[str]) -> list[Spec]:
+    if not installed(package) or network.name not in names:
+        return []
+    return [
+        Spec(package, network.name, "train", precision, network.batch, network.size)
+        for precision in (FLOAT, HALF)
+    ]
 
 
 def _specs(network: Network, task: str) -> list[Spec]:
@@ -220,13 +288,14 @@ def _memory(network: Network, results: dict[Spec, Result], precision: str) -> It
     theirs = _find(results, "keras.applications", precision)
     if ours and theirs:
         yield Row(
-            "memory", network.name, f"{precision}, batch {network.batch}", ours[1].megabytes, "MB",
-            "keras.applications", theirs[1].megabytes, ours[1].megabytes / theirs[1].megabytes,
+            "train", f"{network.name}, memory", f"{precision}, batch {network.batch}",
+            ours[1].megabytes, "MB", "keras.applications", theirs[1].megabytes,
+            ours[1].megabytes / theirs[1].megabytes,
         )  # fmt: skip
 
 
 def memory(rounds: int, quick: bool) -> Iterator[Row]:
-    """The price of rematerialised stages; `train` adds the comparison with keras.applications."""
+    """The price of rematerialised stages."""
     network = QUICK[0] if quick else Network("EfficientNetB0", 32)
     plain = Spec("keras_archs", network.name, "train", FLOAT, network.batch, network.size)
     for levels in ((1,), (1, 2), (1, 2, 3, 4, 5)):
@@ -278,15 +347,16 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
     count, batch, size = (64 if quick else 1024), 32, 224
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(count):
-            path = Path(folder, f"class{index % 4}", f"{index}.jpg")
-            path.parent.mkdir(exist_ok=True)
+        for index in range(count + 16):  # the last ones make up the other splits
+            split = "train" if index < count else ("validation", "test")[index % 2]
+            path = Path(folder, split, f"class{index // 2 % 4}", f"{index}.jpg")
+            path.parent.mkdir(exist_ok=True, parents=True)
             # Smooth noise: its JPEG is about as large as a photograph's.
             noise = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
             Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(path)
 
         def bare() -> tf.data.Dataset:
-            files = tf.data.Dataset.list_files(f"{folder}/*/*.jpg")
+            files = tf.data.Dataset.list_files(f"{folder}/train/*/*.jpg")
             decode = lambda path: tf.io.decode_jpeg(tf.io.read_file(path), 3)  # noqa: E731
             return files.map(decode, tf.data.AUTOTUNE)
 
@@ -298,7 +368,7 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
                 ]
             )
             images = keras.utils.image_dataset_from_directory(
-                folder, image_size=(256, 256), batch_size=batch, verbose=False
+                f"{folder}/train", image_size=(256, 256), batch_size=batch, verbose=False
             )
             return images.map(
                 lambda x, y: (augment(x, training=True), y), tf.data.AUTOTUNE
@@ -396,11 +466,10 @@ def gpu(rounds: int, _quick: bool) -> Iterator[Row]:
             for package in ("keras_archs", "keras.applications", *["timm"] * installed("timm"))
             for compiled in (False, True)
         ]
-        # A GPU holds one candidate at a time.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        results = race(specs, rounds, steps=20)
         for spec in specs[2:]:
             ours = specs[int(spec.compiled)]
+            results = race([ours, spec], rounds, steps=20)
             yield Row(
                 "gpu", name, f"mixed_float16, batch 128, {'' if spec.compiled else 'not '}compiled",
                 128 / results[ours].median, "images/s", spec.package, 128 / results[spec].median,
@@ -411,6 +480,7 @@ def gpu(rounds: int, _quick: bool) -> Iterator[Row]:
 SECTIONS = {
     "peak": peak,
     "build": build,
+    "kernels": kernels,
     "train": train,
     "memory": memory,
     "infer": infer,

@@ -17,7 +17,8 @@ class Activation(keras.layers.Activation):
 
     Arguments, config and results are Keras'. TensorFlow computes these functions and their
     gradients by up to a dozen operations, each of which reads and writes the whole map. On a CPU,
-    XLA compiles them to one, which computes in float32 and keeps the input alone for the gradient.
+    XLA compiles them to one, which computes in float32 and keeps the input alone for the gradient;
+    that takes a moment for each size of map, at the first step.
 
     Source: Ramachandran et al. 2017, arXiv:1710.05941 (swish); Howard et al. 2019,
     arXiv:1905.02244, section 5.2 (hard-swish); Hendrycks & Gimpel 2016, arXiv:1606.08415 (GELU).

@@ -120,18 +120,20 @@ class _Run:
 
     Attributes:
         again: whether the stage was computed before with the same input.
-        drawn: random numbers of the first time, by the layer that drew them.
+        drawn: random numbers of the first time, in their order.
+        used: how many of them this time.
     """
 
     again: bool
-    drawn: dict[int, Any]
+    drawn: list[Any]
+    used: int = 0
 
 
 _run: ContextVar[_Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
-def recomputation(again: bool, drawn: dict[int, Any]) -> Iterator[None]:
+def recomputation(again: bool, drawn: list[Any]) -> Iterator[None]:
     """What is computed inside may be, or was, computed twice: no state moves a second time."""
     token = _run.set(_Run(again, drawn))
     try:
@@ -146,11 +148,12 @@ def recomputing() -> bool:
     return run is not None and run.again
 
 
-def draw_once(layer: keras.layers.Layer, draw: Callable[[], Any]) -> Any:
+def draw_once(draw: Callable[[], Any]) -> Any:
     """`draw()`, or what it gave when this was computed before."""
     run = _run.get()
     if run is None:
         return draw()
     if not run.again:
-        run.drawn[id(layer)] = draw()
-    return run.drawn[id(layer)]
+        run.drawn.append(draw())
+    run.used += 1
+    return run.drawn[run.used - 1]

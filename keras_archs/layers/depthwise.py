@@ -59,11 +59,11 @@ def _convolution(stride: int, padding: str) -> Callable[[Any, Any], Any]:
     @tf.custom_gradient
     def convolve(x: Any, kernel: Any) -> Any:
         def gradients(dy: Any) -> tuple[Any, Any]:
-            wide = tf.float32 if stride > 1 else x.dtype
+            dtype = tf.float32 if stride > 1 else x.dtype
             dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=tf.shape(x),
-                filter=tf.cast(kernel, wide),
-                out_backprop=tf.cast(dy, wide),
+                filter=tf.cast(kernel, dtype),
+                out_backprop=tf.cast(dy, dtype),
                 **options,
             )
             return tf.cast(dx, x.dtype), filter_gradient(x, dy, kernel)
@@ -72,16 +72,14 @@ def _convolution(stride: int, padding: str) -> Callable[[Any, Any], Any]:
 
     def filter_gradient(x: Any, dy: Any, kernel: Any) -> Any:
         height, width, channels, _ = kernel.shape
-        if min(height, width) < LARGE_KERNEL:
-            wide = x.dtype
-        elif stride > 1:
-            wide = tf.float32
-        else:
+        large = min(height, width) >= LARGE_KERNEL
+        if large and stride == 1:
             return _as_convolution(x, dy, height, width, channels, padding)
+        dtype = tf.float32 if large else x.dtype
         gradient = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
-            input=tf.cast(x, wide),
+            input=tf.cast(x, dtype),
             filter_sizes=kernel.shape,
-            out_backprop=tf.cast(dy, wide),
+            out_backprop=tf.cast(dy, dtype),
             **options,
         )
         return tf.cast(gradient, kernel.dtype)

@@ -40,7 +40,7 @@ class StochasticDepth(keras.layers.Dropout):
         # One factor an image, drawn as Keras draws it, and one pass over the map.
         images = ops.ones((ops.shape(inputs)[0], *self.noise_shape[1:]), inputs.dtype)
         dropout = super().call
-        return inputs * draw_once(self, lambda: dropout(images, training=True))
+        return inputs * draw_once(lambda: dropout(images, training=True))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -141,6 +141,92 @@ def test_half_precision_stays(policy):
     np.testing.assert_allclose(fused(images(32)), model(images(32)), atol=0.03)
 
 
+class Standardized(keras.layers.Conv2D):
+    """A convolution whose kernel is not the one it filters with."""
+
+    def call(self, inputs):
+        kernel = self.kernel - keras.ops.mean(self.kernel)
+        return keras.ops.conv(inputs, kernel, padding="valid")
+
+
+def branches_of_other_widths(x):
+    wide, narrow = (keras.layers.Conv2D(n, 1)(x) for n in (9, 1))
+    return keras.layers.Add()([wide, narrow])
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda x: keras.layers.BatchNormalization()(Standardized(4, 3)(x)),
+        lambda x: keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(6, 3)(x)),
+        lambda x: keras.layers.BatchNormalization()(keras.layers.SeparableConv2D(4, 3)(x)),
+        lambda x: keras.layers.BatchNormalization()(keras.layers.Conv2DTranspose(4, 3)(x)),
+        lambda x: keras.layers.BatchNormalization()(
+            keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, groups=2)(x))
+        ),
+        lambda x: keras.layers.BatchNormalization()(
+            keras.layers.Conv2D(4, 3)(inputs=x), training=True
+        ),
+        lambda x: keras.layers.BatchNormalization()(inputs=keras.layers.Conv2D(4, 3)(inputs=x)),
+        lambda x: keras.layers.Dense(3, use_bias=False)(keras.layers.Flatten()(x)),
+        branches_of_other_widths,
+        lambda x: keras.layers.Add()([keras.layers.Conv2D(2, 1)(x[..., :1]), x[..., :1]]),
+        lambda x: keras.layers.Add()([x, keras.layers.Conv2D(2, 3, padding="same")(x), x]),
+        lambda x: keras.ops.relu(keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(x))),
+        keras.Sequential(
+            [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.ReLU()],
+            name="nested",
+        ),
+    ],
+)
+def test_networks_of_all_kinds_keep_their_outputs(network):
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, network(inputs))
+    randomize(model)
+    fused = keras_archs.fuse(model)
+    assert fused.count_params() <= model.count_params()
+    # A batch norm that was told to train moves its statistics with each call.
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 2)).astype("float32")
+    np.testing.assert_allclose(fused(x), model(x), rtol=1e-4, atol=1e-5)
+    assert not {id(v) for v in fused.variables} & {id(v) for v in model.variables}
+
+
+def test_casts_stay():
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(5, 1, dtype="mixed_bfloat16")(inputs)
+    outputs = keras.layers.Activation("linear", dtype="float32")(x)
+    assert keras_archs.fuse(keras.Model(inputs, outputs)).output.dtype == "float32"
+
+
+def test_quantized_layers_stay():
+    inputs = keras.Input((12,))
+    outputs = keras.layers.BatchNormalization()(keras.layers.Dense(5)(inputs))
+    model = keras.Model(inputs, outputs)
+    randomize(model)
+    model.quantize("int8")
+    x = np.random.default_rng(0).normal(size=(3, 12)).astype("float32")
+    np.testing.assert_allclose(keras_archs.fuse(model)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_another_policy_for_the_maps(policy):
+    model = build("mobilenetv3small", input_shape=(64, 64, 3), classes=5)
+    randomize(model)
+    fused = keras_archs.fuse(model, policy)
+    assert fused.output.dtype == "float32"
+    assert {layer.compute_dtype for layer in fused.layers if layer.weights} == {policy[6:]}
+    np.testing.assert_allclose(fused(images(64)), model(images(64)), atol=0.03)
+    np.testing.assert_array_equal(
+        np.argmax(fused(images(64)), -1), np.argmax(model(images(64)), -1)
+    )
+
+
+def test_unknown_policy():
+    model = build("mobilenet", input_shape=(32, 32, 3), include_top=False)
+    with pytest.raises(ValueError, match=r"policy.*'mixed_bfloat16'.*'bf16'"):
+        keras_archs.fuse(model, "bf16")
+
+
 def test_models_that_are_not_functional_are_refused():
     class Own(keras.Model):
         def call(self, x):

@@ -50,3 +50,31 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"level 1.*Dropout"):
         keras_archs.rematerialize(dropout, [1])
     keras_archs.rematerialize(dropout, [2])
+    flipped = keras_archs.insert(model, keras.layers.RandomFlip(), after="conv_pw_1_relu")
+    with pytest.raises(ValueError, match=r"level 1.*RandomFlip"):
+        keras_archs.rematerialize(flipped, [1])
+    penalty = keras.layers.ActivityRegularization(l2=0.1)
+    penalized = keras_archs.insert(model, penalty, after="conv_pw_3_relu")
+    with pytest.raises(ValueError, match=r"level 2.*ActivityRegularization"):
+        keras_archs.rematerialize(penalized, [2])
+    with pytest.raises(ValueError, match=r"one output.*3"):
+        keras_archs.rematerialize(build("inceptionv1", auxiliary=True), [2])
+
+
+def test_random_layers_that_are_used_twice():
+    """The factors of both uses are those of the first time."""
+    losses = []
+    for again in (False, True):
+        keras.utils.set_random_seed(5)
+        depth = keras_archs.StochasticDepth(0.5, seed=1)
+        inputs = keras.Input((16, 16, 3))
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(inputs)
+        x = keras.layers.ReLU()(depth(depth(x) + x))
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(x)
+        outputs = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(inputs, outputs)
+        lean = keras_archs.rematerialize(model, [1, 2]) if again else model
+        lean.compile(keras.optimizers.SGD(0.5), "mse")
+        x, y = images(16, count=8), np.zeros((8, 5))
+        losses.append([lean.train_on_batch(x, y) for _ in range(3)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)

@@ -1,0 +1,74 @@
+"""The benchmark itself: it runs, and its report says what was measured."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.bench import report
+from docs.bench.race import ratio
+from docs.bench.report import Row
+
+ROOT = Path(__file__).parents[1]
+
+
+def bench(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "docs.bench", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_quick_run_compares_and_writes_nothing():
+    before = {path: path.read_bytes() for path in (ROOT / "docs").glob("benchmarks.*")}
+    finished = bench("--quick", "--rounds", "1")
+    assert finished.returncode == 0, finished.stderr
+    lines = [line.split("|") for line in finished.stdout.splitlines() if line.startswith("|")]
+    ours = [line for line in lines if line[4].strip() == "keras.applications"]
+    assert {line[1].strip() for line in ours} == {
+        "MobileNet",
+        "MobileNet, fused",
+        "MobileNet, memory",
+    }
+    for line in ours:
+        # The ratio is of the two values beside it: images a second, but megabytes of memory.
+        assert float(line[3].split()[0]) > 0
+        assert float(line[6]) > 0
+    assert {path: path.read_bytes() for path in (ROOT / "docs").glob("benchmarks.*")} == before
+
+
+@pytest.mark.parametrize(
+    ("section", "words"), [("tarin", ["'tarin'", "train"]), ("gpu", ["gpu", "no GPU"])]
+)
+def test_sections_that_cannot_run_are_named(section, words):
+    finished = bench(section)
+    assert finished.returncode == 2
+    for word in words:
+        assert word in finished.stderr
+
+
+def test_ratio_is_the_median_of_the_rounds():
+    assert ratio([2, 9, 4], [1, 3, 4]) == 2
+
+
+def test_a_run_replaces_its_sections_and_keeps_the_others(tmp_path, monkeypatch):
+    for name in ("CSV", "PICTURE", "PAGE"):
+        monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
+    old = Row(
+        "build", "VGG16", "", 1.0, "s", "keras.applications", 2.0, 2.0, machine="one", rounds="3"
+    )
+    train = Row("train", "VGG16", "float32", 3.0, "images/s", "timm", 2.0, 1.5, 0.5, "one", "3")
+    report.write([old, train])
+    report.write([dataclasses.replace(train, ours=4.0, ratio=2.0, machine="two", rounds="5")])
+    page = report.PAGE.read_text()
+    assert "| VGG16 | float32 | 4 images/s | timm | 2 | 2.00 | 50% |" in page
+    assert "| VGG16 |  | 1 s | keras.applications | 2 | 2.00 |" in page
+    assert "1.50" not in page
+    assert page.index("one; 3 rounds.") < page.index("two; 5 rounds.")
+    assert report.PICTURE.read_bytes().startswith(b"\x89PNG")
+    assert len(report.CSV.read_text().splitlines()) == 3
