@@ -163,8 +163,9 @@ def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     with tf.GradientTape(persistent=True) as tape:
         scores = model(images(size, count=4), training=True)
         loss = keras.losses.SparseCategoricalCrossentropy()(np.arange(4), scores)
-        # As a loss scale optimizer would: the small gradients of float16 come out at a large scale.
-        losses = [scale * loss for scale in ((1, 64, 4096) if half == "float16" else (1,))]
+        # As a loss scale optimizer would: the small gradients of float16 come out at a large scale,
+        # and the large ones at a small scale.
+        losses = [scale * loss for scale in ((1 / 64, 1, 64, 4096) if half == "float16" else (1,))]
     assert np.isfinite(loss)
     # Softmax does not see a number that all its inputs have in common.
     reached = {weight.path for weight in model.trainable_weights if "context/bias" in weight.path}

@@ -328,7 +328,7 @@ def test_grad_cam_of_mobilenet_is_that_of_its_logits():
     assert np.max(sure(images(64)[:1])) == 1.0
     expected = heat_of(logits)
     assert expected.max() == 1
-    assert expected.min() < 0.99
+    assert np.ptp(expected) > 1e-3, "a flat map would say nothing"
     np.testing.assert_allclose(heat_of(sure), expected, atol=1e-5)
 
 
