@@ -21,6 +21,9 @@ EXPLAINED = {
     " a second as the peer. Share of peak: multiply-adds of forward and backward pass, three times"
     " those of the network, against the section `peak` at the same precision. Memory: the"
     " highest resident memory of the process; ratio: ours divided by the peer's.",
+    "operations": "Shares of the time of all operations of a training step, as TensorFlow's"
+    " profiler sees them. Where convolutions take most of it, they run at the machine's peak (see"
+    " `peak` and the shares in `train`), and the rest is all that another implementation can save.",
     "memory": "Highest resident memory of a process that trains with stages computed again"
     " (`rematerialize`). Ratio: that divided by the memory without.",
     "infer": "Ratio: how many times as many images a second as the peer.",

@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.util
 import inspect
+import json
 import os
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.bench.peers import KERAS_HUB, TIMM
-from docs.bench.race import Result, interleaved, race, ratio
+from docs.bench.race import ROOT, Result, interleaved, race, ratio
 from docs.bench.report import Row
 from docs.bench.worker import Spec
 
@@ -48,6 +49,7 @@ NETWORKS = (
     Network("SEResNet50", 16),
     Network("CoAtNet0", 8),
 )
+INFERRED = (Network("ResNet50", 16), Network("MobileNet", 32), Network("EfficientNetB0", 16))
 QUICK = (Network("MobileNet", 4, 64),)
 # Builder of both packages: one of each family that keras.applications has.
 BUILDS = (
@@ -224,6 +226,19 @@ def _peers(network: Network, package: str, names: Container[str]) -> list[Spec]:
     ]
 
 
+def operations(_rounds: int, quick: bool) -> Iterator[Row]:
+    """What a step consists of, in float32: what there is to gain beside convolutions."""
+    for network in QUICK if quick else NETWORKS[1:7]:
+        for package in ("keras_archs", "keras.applications"):
+            spec = Spec(package, network.name, "train", FLOAT, network.batch, network.size)
+            command = [sys.executable, "-m", "docs.bench.operations", spec.dumps()]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+            for kind, share in json.loads(done.stdout.splitlines()[-1]).items():
+                setting = f"{FLOAT}, batch {network.batch}, {kind}"
+                subject = f"{network.name} of {package}"
+                yield Row("operations", subject, setting, 100 * share, "%")
+
+
 def _specs(network: Network, task: str) -> list[Spec]:
     packages = ["keras_archs", *["keras.applications"] * network.in_keras]
     return [
@@ -311,9 +326,7 @@ def memory(rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def infer(rounds: int, quick: bool) -> Iterator[Row]:
-    for network in QUICK if quick else NETWORKS:
-        if not network.in_keras:
-            continue
+    for network in QUICK if quick else INFERRED:
         for batch in (1, network.batch):
             here = replace(network, batch=batch)
             specs = _specs(here, "infer")
@@ -482,6 +495,7 @@ SECTIONS = {
     "build": build,
     "kernels": kernels,
     "train": train,
+    "operations": operations,
     "memory": memory,
     "infer": infer,
     "input": pipeline,

@@ -52,6 +52,19 @@ class Spec:
     def dumps(self) -> str:
         return json.dumps(dataclasses.asdict(self))
 
+    @classmethod
+    def loads(cls, text: str) -> "Spec":
+        fields = json.loads(text)
+        return cls(**{**fields, "remat": tuple(fields["remat"])})
+
+
+def make_step(spec: Spec) -> Step:
+    """One step of a candidate on random images."""
+    generator = np.random.default_rng(0)
+    images = generator.uniform(-1, 1, (spec.batch, spec.size, spec.size, 3)).astype("float32")
+    labels = generator.integers(0, 1000, spec.batch).astype("int32")
+    return (timm_step if spec.package == "timm" else keras_step)(spec, images, labels)
+
 
 def keras_step(spec: Spec, images: np.ndarray, labels: np.ndarray) -> Step:
     import keras  # noqa: PLC0415  # timm's candidates do without
@@ -130,13 +143,7 @@ def peak_megabytes() -> float:
 
 
 def main() -> None:
-    fields = json.loads(sys.argv[1])
-    spec = Spec(**{**fields, "remat": tuple(fields["remat"])})
-    generator = np.random.default_rng(0)
-    images = generator.uniform(-1, 1, (spec.batch, spec.size, spec.size, 3)).astype("float32")
-    labels = generator.integers(0, 1000, spec.batch).astype("int32")
-    make = timm_step if spec.package == "timm" else keras_step
-    step = make(spec, images, labels)
+    step = make_step(Spec.loads(sys.argv[1]))
     for _ in range(2):
         step()
     print("ready", flush=True)

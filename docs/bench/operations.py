@@ -1,0 +1,66 @@
+"""Where the time of a training step goes, by kind of operation.
+
+`python -m docs.bench.operations SPEC`: prints the shares of one candidate as JSON.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from docs.bench.worker import Spec, make_step
+
+STEPS = 2
+# The first that fits; the names are those of TensorFlow's kernels.
+KINDS = (
+    ("depthwise convolution", "DepthwiseConv2d"),
+    ("convolution", "Conv2D|MatMul"),
+    ("batch norm", "FusedBatchNorm|SquaredDifference|Rsqrt"),
+    ("pooling", "Pool"),
+    ("activation", "Relu|Sigmoid|Swish|Softplus|ExecuteAsyncOnStream"),
+    ("elementwise", "^(Mul|Add|AddV2|AddN|Sub|RealDiv|Cast|SelectV2|Sum|Mean|Tile|BiasAdd.*)$"),
+    ("layout", "Transpose|Pad|Slice|ConcatV2|Reshape"),
+)
+# Frames around operations, not operations.
+FRAMES = re.compile("^(Run|_*inference.*|.*Executor.*)$")
+
+
+def shares(spec: Spec) -> dict[str, float]:
+    """Each kind's share of the time of all operations together; several may run at once."""
+    import tensorflow as tf  # noqa: PLC0415  # the parent needs none
+
+    # The format of TensorFlow's profiler has no public reader.
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # noqa: PLC0415
+
+    step = make_step(spec)
+    for _ in range(2):
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(STEPS):
+                step()
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    times: Counter[str] = Counter()
+    for plane in space.planes:
+        names = {number: data.name for number, data in plane.event_metadata.items()}
+        for line in plane.lines if "CPU" in plane.name else ():
+            for event in line.events:
+                times[_kind(names[event.metadata_id])] += event.duration_ps
+    del times[""]
+    total = sum(times.values())
+    return {kind: time / total for kind, time in times.most_common()}
+
+
+def _kind(event: str) -> str:
+    """Kind of the operation of an event `node:Operation`; empty for what is none."""
+    _, colon, operation = event.partition("#")[0].rpartition(":")
+    if not colon or FRAMES.match(operation):
+        return ""
+    return next((kind for kind, names in KINDS if re.search(names, operation)), "rest")
+
+
+if __name__ == "__main__":
+    print(json.dumps(shares(Spec.loads(sys.argv[1]))))
