@@ -57,7 +57,7 @@ def shares(spec: Spec) -> dict[str, float]:
 def _kind(event: str) -> str:
     """Kind of the operation of an event `node:Operation`; empty for what is none."""
     _, colon, operation = event.partition("#")[0].rpartition(":")
-    if not colon or FRAMES.match(operation):
+    if not colon or "::" in event or FRAMES.match(operation):
         return ""
     return next((kind for kind, names in KINDS if re.search(names, operation)), "rest")
 

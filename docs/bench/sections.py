@@ -50,6 +50,7 @@ NETWORKS = (
     Network("CoAtNet0", 8),
 )
 INFERRED = (Network("ResNet50", 16), Network("MobileNet", 32), Network("EfficientNetB0", 16))
+PROFILED = (Network("InceptionV3", 16, 299), *INFERRED)
 QUICK = (Network("MobileNet", 4, 64),)
 # Builder of both packages: one of each family that keras.applications has.
 BUILDS = (
@@ -228,7 +229,7 @@ def _peers(network: Network, package: str, names: Container[str]) -> list[Spec]:
 
 def operations(_rounds: int, quick: bool) -> Iterator[Row]:
     """What a step consists of, in float32: what there is to gain beside convolutions."""
-    for network in QUICK if quick else NETWORKS[1:7]:
+    for network in QUICK if quick else PROFILED:
         for package in ("keras_archs", "keras.applications"):
             spec = Spec(package, network.name, "train", FLOAT, network.batch, network.size)
             command = [sys.executable, "-m", "docs.bench.operations", spec.dumps()]
@@ -313,7 +314,7 @@ def memory(rounds: int, quick: bool) -> Iterator[Row]:
     """The price of rematerialised stages."""
     network = QUICK[0] if quick else Network("EfficientNetB0", 32)
     plain = Spec("keras_archs", network.name, "train", FLOAT, network.batch, network.size)
-    for levels in ((1,), (1, 2), (1, 2, 3, 4, 5)):
+    for levels in ((1, 2), (1, 2, 3, 4, 5)):
         lean = replace(plain, remat=levels)
         results = race([plain, lean], rounds)
         slower = ratio(results[lean].seconds, results[plain].seconds)
@@ -428,9 +429,7 @@ def export(rounds: int, quick: bool) -> Iterator[Row]:
     import keras_archs  # noqa: PLC0415
     import tflite_export  # noqa: PLC0415
 
-    for network in QUICK if quick else NETWORKS:
-        if not network.in_keras or network.name == "VGG16":
-            continue
+    for network in QUICK if quick else INFERRED:
         shape = (network.size, network.size, 3)
         model = getattr(keras_archs, network.name)(input_shape=shape)
         ours = tflite_export.convert(model).content
