@@ -179,6 +179,24 @@ def test_bad_training_ends_in_one_line_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--force"], ["--force goes with --resume"]),
+        (["--resume", "--overwrite"], ["--overwrite cannot go with --resume"]),
+        (["--resume"], ["'run'", "holds no run"]),
+        (["--checkpoint-steps", "0"], ["checkpoint_steps", "1", "0"]),
+        (["--on-nan", "retry"], ["on_nan", "'rollback'", "'retry'"]),
+    ],
+)
+def test_flags_of_interrupted_runs(call, tmp_path, monkeypatch, flags, parts):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("train", *itertools.chain(*TRAIN.items()), *flags)
+    assert (code, err.count("\n")) == (2, 1)
+    assert [part for part in parts if part not in err] == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_of_pictures_with_faults(call, pictures, tmp_path):
     train = ["train", "--model", "mobilenet", "--alpha", "0.25", "--epochs", "1", "--out"]
     train += [tmp_path / "run", "--dataset", f"image_folder:{pictures}", "--batch-size", "8"]
