@@ -105,7 +105,8 @@ def _check_repeatable(stage: keras.Model, level: int) -> None:
     for layer in inner_layers(stage):
         if type(layer) in {BatchNormalization, StochasticDepth}:
             continue
-        draws = any(variable.dtype == "uint32" for variable in layer.non_trainable_variables)
+        # Of all variables, the states of random numbers alone are integers.
+        draws = any("int" in variable.dtype for variable in layer.non_trainable_variables)
         moves = isinstance(layer, keras.layers.BatchNormalization)
         if moves or layer.activity_regularizer or (draws and not any(inner_layers(layer))):
             raise InputError(
