@@ -28,7 +28,7 @@ FRAMES = re.compile("^(Run|_*inference.*|.*Executor.*)$")
 
 
 def shares(spec: Spec) -> dict[str, float]:
-    """Each kind's share of the time of all operations together; several may run at once."""
+    """Each kind's share of the time of all of these together; several may run at once."""
     import tensorflow as tf  # noqa: PLC0415  # the parent needs none
 
     # The format of TensorFlow's profiler has no public reader.
@@ -59,7 +59,7 @@ def _kind(event: str) -> str:
     _, colon, operation = event.partition("#")[0].rpartition(":")
     if not colon or "::" in event or FRAMES.match(operation):
         return ""
-    return next((kind for kind, names in KINDS if re.search(names, operation)), "rest")
+    return next((kind for kind, names in KINDS if re.search(names, operation)), "")
 
 
 if __name__ == "__main__":
