@@ -1,7 +1,7 @@
 """The last map of every resolution: where it is, how wide it is, and a model that returns it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,14 +95,19 @@ def feature_extractor(
     features = {feature.level: feature for feature in feature_info(model)}
     levels = features if levels is None else levels
     wanted = sorted(levels) if isinstance(levels, Iterable) else [levels]
-    for level in wanted:
-        if level not in features:
-            raise InputError(
-                f"levels={wanted}: {model.name} has no map of level {level}; allowed are"
-                f" {sorted(features)}."
-            )
+    check_levels(wanted, features, model)
     maps = [model.get_layer(features[level].name).output for level in wanted]
     return keras.Model(model.input, maps, name=f"{model.name}_features")
+
+
+def check_levels(wanted: list[int], allowed: Collection[int], model: keras.Model) -> None:
+    """Raises a ValueError that names the first of the wanted levels that the model lacks."""
+    for level in wanted:
+        if level not in allowed:
+            raise InputError(
+                f"levels={wanted}: {model.name} has no map of level {level}; allowed are"
+                f" {sorted(allowed)}."
+            )
 
 
 def _halvings(model: keras.Model) -> dict[int, float]:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_archs.errors import InputError
-from keras_archs.features import feature_info
+from keras_archs.features import check_levels, feature_info
 from keras_archs.graph import check_functional, inner_layers
 from keras_archs.layers.base import recomputation, register
 from keras_archs.layers.batch_norm import BatchNormalization
@@ -43,12 +43,7 @@ def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
         raise InputError(f"model must have one output, but {model.name} has {len(model.outputs)}.")
     features = {feature.level: feature for feature in feature_info(model)}
     wanted = sorted(set(levels))
-    for level in wanted:
-        if level not in features:
-            raise InputError(
-                f"levels={wanted}: {model.name} has no map of level {level}; allowed are"
-                f" {sorted(features)}."
-            )
+    check_levels(wanted, features, model)
     begin = x = model.input
     for level in sorted(features):
         end = model.get_layer(features[level].name).output

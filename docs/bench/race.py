@@ -79,8 +79,7 @@ def race(specs: Sequence[Spec], rounds: int, steps: int = 1) -> dict[Spec, Resul
     """
     candidates: list[Candidate] = []
     try:
-        # One after the other: a candidate that compiles would slow nobody's first steps, but all
-        # of them at once would need more memory than they do later.
+        # One after the other: to compile all of them at once takes more memory than to run them.
         for spec in specs:
             candidates.append(Candidate(spec))
             candidates[-1].read()

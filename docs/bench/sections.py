@@ -208,7 +208,7 @@ def train(rounds: int, quick: bool) -> Iterator[Row]:
         if not quick:
             specs += _peers(network, "timm", TIMM)
         results = race(specs, rounds)
-        yield from _against_keras(network, results, "train", passes=3)
+        yield from _against_keras(network, results)
         yield from _at_best(network, results, "timm")
         hub = [] if quick else _peers(network, "keras_hub", KERAS_HUB)
         if hub:  # in a race of its own: all of them at once would not fit into memory
@@ -249,36 +249,34 @@ def _specs(network: Network, task: str) -> list[Spec]:
     ]
 
 
-def _find(results: dict[Spec, Result], package: str, precision: str) -> tuple[Spec, Result] | None:
-    fitting = [
-        (spec, result)
+def _find(results: dict[Spec, Result], package: str, precision: str) -> Result | None:
+    fitting = (
+        result
         for spec, result in results.items()
         if (spec.package, spec.precision) == (package, precision)
-    ]
-    return fitting[0] if fitting else None
+    )
+    return next(fitting, None)
 
 
-def _against_keras(
-    network: Network, results: dict[Spec, Result], section: str, passes: int
-) -> Iterator[Row]:
+def _against_keras(network: Network, results: dict[Spec, Result]) -> Iterator[Row]:
     """Each precision against the same of keras.applications; alone where that lacks the network."""
     for precision in (FLOAT, HALF):
         ours = _find(results, "keras_archs", precision)
         assert ours
-        _, result = ours
-        flops = 2 * passes * multiply_adds(network) * network.batch / result.median
+        # Forward, and backward to the input and to the weights.
+        flops = 3 * 2 * multiply_adds(network) * network.batch / ours.median
         row = Row(
-            section, network.name, f"{precision}, batch {network.batch}",
-            network.batch / result.median, "images/s",
+            "train", network.name, f"{precision}, batch {network.batch}",
+            network.batch / ours.median, "images/s",
             share=flops / 1e9 / matmul_gflops(precision),
         )  # fmt: skip
         theirs = _find(results, "keras.applications", precision)
         if theirs:
             row = replace(
                 row,
-                peer=theirs[0].package,
-                theirs=network.batch / theirs[1].median,
-                ratio=ratio(theirs[1].seconds, result.seconds),
+                peer="keras.applications",
+                theirs=network.batch / theirs.median,
+                ratio=ratio(theirs.seconds, ours.seconds),
             )
         yield row
 
@@ -286,16 +284,16 @@ def _against_keras(
 def _at_best(network: Network, results: dict[Spec, Result], package: str) -> Iterator[Row]:
     """Each side at the precision that is fastest for it."""
 
-    def best(package: str) -> tuple[Spec, Result] | None:
-        own = [(s, r) for s, r in results.items() if s.package == package]
-        return min(own, key=lambda each: each[1].median) if own else None
+    def best(package: str) -> Result | None:
+        own = [result for spec, result in results.items() if spec.package == package]
+        return min(own, key=lambda result: result.median, default=None)
 
     ours, theirs = best("keras_archs"), best(package)
     if ours is None or theirs is None:
         return
     yield Row(
-        "train", network.name, "best precision", network.batch / ours[1].median, "images/s",
-        package, network.batch / theirs[1].median, ratio(theirs[1].seconds, ours[1].seconds),
+        "train", network.name, "best precision", network.batch / ours.median, "images/s",
+        package, network.batch / theirs.median, ratio(theirs.seconds, ours.seconds),
     )  # fmt: skip
 
 
@@ -305,8 +303,8 @@ def _memory(network: Network, results: dict[Spec, Result], precision: str) -> It
     if ours and theirs:
         yield Row(
             "train", f"{network.name}, memory", f"{precision}, batch {network.batch}",
-            ours[1].megabytes, "MB", "keras.applications", theirs[1].megabytes,
-            ours[1].megabytes / theirs[1].megabytes,
+            ours.megabytes, "MB", "keras.applications", theirs.megabytes,
+            ours.megabytes / theirs.megabytes,
         )  # fmt: skip
 
 
@@ -342,8 +340,8 @@ def infer(rounds: int, quick: bool) -> Iterator[Row]:
                     yield Row(
                         "infer", network.name + ", fused" * (task == "fused"),
                         f"{precision}, batch {batch}", batch / results[spec].median, "images/s",
-                        "keras.applications", batch / keras_result[1].median,
-                        ratio(keras_result[1].seconds, results[spec].seconds),
+                        "keras.applications", batch / keras_result.median,
+                        ratio(keras_result.seconds, results[spec].seconds),
                         flops / matmul_gflops(precision),
                     )  # fmt: skip
 

@@ -15,17 +15,9 @@ from tests.training.runs import (
     finish,
     start,
     wait_for,
-    write_images,
 )
 
 KILLS = 10
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder)
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import training
-from tests.training.runs import write_images
 from training.optimization import make_optimizer, make_schedule
 
 EPOCHS = 14
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder)
-    return folder
 
 
 def config(images, **changes):

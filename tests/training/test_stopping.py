@@ -19,17 +19,9 @@ from tests.training.runs import (
     output,
     start,
     wait_for,
-    write_images,
 )
 
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

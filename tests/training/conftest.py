@@ -1,0 +1,12 @@
+"""Images for the tests of whole runs."""
+
+import pytest
+
+from tests.training.runs import write_images
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder)
+    return folder
