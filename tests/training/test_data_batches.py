@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_archs.errors import InputError
-from training.data import Examples, batches, make_batches
+from training.data import Augmentation, Examples, batches, make_batches
 
 
 def numbered(count: int, channels: int = 3, size: int = 4) -> tf.data.Dataset:
@@ -34,8 +34,7 @@ def batch(decoded, **changes) -> tf.data.Dataset:
         "preprocess": lambda images: images,
         "training": True,
         "seed": 0,
-        "flip": True,
-        "crop": False,
+        "augmentation": Augmentation(flip=True),
     }
     examples = Examples(decoded, lambda image, label: (image, label), encoded_bytes=16)
     return make_batches(examples, **(defaults | changes))
@@ -77,7 +76,7 @@ def test_shapes_types_and_cardinality(
         classes=5,
         batch_size=batch_size,
         training=training,
-        flip=flip,
+        augmentation=Augmentation(flip=flip),
     )
     whole = training and count >= batch_size
     assert int(dataset.cardinality()) == (count // batch_size if whole else -(-count // batch_size))
@@ -135,7 +134,8 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MEMORY_LIMIT", limit)
         images = numbered(count, channels=1, size=32)
-        options = {"channels": 1, "image_size": 32, "batch_size": batch_size, "crop": True}
+        options = {"channels": 1, "image_size": 32, "batch_size": batch_size}
+        options["augmentation"] = Augmentation(flip=True, crop="shift")
         whole = list(batch(images, epochs=3, **options))
         rest = list(batch(images, epoch=epoch, step=step, epochs=3 - epoch, **options))
     assert len(rest) == 3 * steps - (epoch * steps + step)
@@ -144,7 +144,7 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
         np.testing.assert_array_equal(one[1], other[1])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(
     workers=st.integers(1, 4),
     share=st.integers(1, 4),
@@ -189,14 +189,14 @@ def test_what_a_run_has_behind_it_is_not_decoded_again(monkeypatch):
     examples = Examples(numbered(64, channels=1), decode, encoded_bytes=16)
     options = {"image_size": 4, "channels": 1, "classes": 3, "batch_size": 8}
     options |= {"preprocess": lambda x: x, "training": True, "seed": 0}
-    rest = make_batches(examples, **options, flip=False, crop=False, step=6)
+    rest = make_batches(examples, **options, augmentation=Augmentation(), step=6)
     images, _ = read(rest)
     assert sorted(decoded) == sorted(order(images))
     assert len(decoded) == 16
 
 
 def test_no_flip_when_told_so():
-    images, _ = read(batch(numbered(50), flip=False))
+    images, _ = read(batch(numbered(50), augmentation=Augmentation()))
     assert not any(mirrored(images))
 
 
@@ -204,9 +204,9 @@ def test_crop_moves_each_image_by_up_to_a_sixteenth():
     image = np.arange(1, 32 * 32 + 1).reshape(32, 32, 1) % 251 + 1
     images = np.repeat(image[None].astype(np.uint8), 60, axis=0)
     examples = tf.data.Dataset.from_tensor_slices((images, np.zeros(60, np.int64)))
-    dataset = batch(
-        examples, image_size=32, channels=1, batch_size=20, flip=False, crop=True, epochs=2
-    )
+    shift = Augmentation(crop="shift")
+    options = {"image_size": 32, "channels": 1, "batch_size": 20, "epochs": 2}
+    dataset = batch(examples, augmentation=shift, **options)
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     windows = {
         padded[top : top + 32, left : left + 32].astype(np.float32).tobytes(): (top, left)

@@ -17,7 +17,8 @@ class Examples:
     Attributes:
         encoded: one element for each example, in the same order every time; of known cardinality.
         decode: makes `(image, label)` of the components of an element: a uint8 tensor
-            `[height, width, channels]` and an int64 scalar.
+            `[height, width, channels]` and an int64 scalar. With `choose=` it gives no more of the
+            image than the window that `choose` makes of its height and width.
         encoded_bytes: the memory that an element takes, about.
     """
 

@@ -133,6 +133,6 @@ def _read(files: _Files) -> Examples:
     labels = tf.constant([label for _, label in files], tf.int64)
     return Examples(
         tf.data.Dataset.from_tensor_slices((paths, labels)),
-        lambda path, label: (decode(tf.io.read_file(path)), label),
+        lambda path, label, choose=None: (decode(tf.io.read_file(path), choose), label),
         encoded_bytes=_PATH_BYTES,
     )

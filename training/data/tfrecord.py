@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from keras_archs.errors import InputError
 from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
 from training.data.image_data import SPLITS, Examples, ImageData, require_classes
+from training.data.windows import Choose
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
 _SCAN_BATCH = 256
@@ -135,7 +136,7 @@ def _read(files: Sequence[str], keep: np.ndarray) -> Examples:
     return Examples(records, _decode_record, encoded_bytes=1 + size // len(keep))
 
 
-def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode_record(record: tf.Tensor, choose: Choose | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     features = tf.io.parse_single_example(
         record,
         {
@@ -143,4 +144,4 @@ def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             LABEL: tf.io.FixedLenFeature([], tf.int64),
         },
     )
-    return decode(features[IMAGE]), features[LABEL]
+    return decode(features[IMAGE], choose), features[LABEL]
