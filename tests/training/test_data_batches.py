@@ -1,5 +1,6 @@
 """make_batches: what it yields, in which order, and what one seed settles."""
 
+import dataclasses
 import math
 import re
 from itertools import chain
@@ -36,8 +37,14 @@ def batch(decoded, **changes) -> tf.data.Dataset:
         "seed": 0,
         "augmentation": Augmentation(flip=True),
     }
-    examples = Examples(decoded, lambda image, label: (image, label), encoded_bytes=16)
-    return make_batches(examples, **(defaults | changes))
+    return make_batches(stored(decoded), **(defaults | changes))
+
+
+def stored(decoded: tf.data.Dataset) -> Examples:
+    """Images as PNG files, of which a block has 16 bytes each."""
+    files = decoded.map(lambda image, label: (tf.io.encode_png(image), label))
+    channels = decoded.element_spec[0].shape[-1]
+    return Examples(files, lambda file, label: (file, label), channels, encoded_bytes=16)
 
 
 def read(dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -181,12 +188,13 @@ def test_workers_evaluate_every_image_once(count):
 def test_what_a_run_has_behind_it_is_not_decoded_again(monkeypatch):
     decoded = []
 
-    def decode(image, label):
+    def content(file, label):
+        image = tf.io.decode_png(file)
         tf.numpy_function(lambda number: decoded.append(int(number)), [image[1, 1, 0]], [])
-        return image, label
+        return file, label
 
     monkeypatch.setattr(batches, "MEMORY_LIMIT", 2 * 16 * 10)
-    examples = Examples(numbered(64, channels=1), decode, encoded_bytes=16)
+    examples = dataclasses.replace(stored(numbered(64, channels=1)), content=content)
     options = {"image_size": 4, "channels": 1, "classes": 3, "batch_size": 8}
     options |= {"preprocess": lambda x: x, "training": True, "seed": 0}
     rest = make_batches(examples, **options, augmentation=Augmentation(), step=6)

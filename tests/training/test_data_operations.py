@@ -109,13 +109,11 @@ def test_strengths_are_the_published_ones():
         assert operation.signed == (name not in UNSIGNED)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*STRONGEST, "Identity"])
 def test_without_strength_nothing_changes(name):
     operation, image = OPERATIONS[name], picture()
-    weakest = operation.randaugment.at(0, SIDE), operation.trivialaugment.at(0, SIDE)
-    for strength in weakest if name not in {"AutoContrast", "Equalize"} else ():
-        found = operation.apply(tf.constant(image), tf.constant(strength, tf.float32))
-        np.testing.assert_array_equal(found, image)
+    strength = tf.constant(operation.randaugment.at(0, SIDE), tf.float32)
+    np.testing.assert_array_equal(operation.apply(tf.constant(image), strength), image)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def make_batches(
         raise InputError(f"shard: {shard} given; allowed is (0, n) to (n - 1, n)")
 
     def load(*example: tf.Tensor, choose: Choose | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = examples.decode(*example, **{"choose": choose} if choose else {})
+        image, label = examples.decode(*example, choose=choose)
         return _resize(image, image_size, channels), label
 
     def vary(place: tf.Tensor, *example: tf.Tensor) -> tuple[tf.Tensor, ...]:
