@@ -77,7 +77,8 @@ class Augmentation:
         """A training image, uint8 `[size, size, channels]`, varied by the draws of its key."""
         toss, *offset = tf.unstack(tf.random.stateless_uniform([3], key))
         if self.flip:
-            image = tf.where(toss < 0.5, image[:, ::-1], image)
+            # Of uint8 images, `tf.where` and a slice with step -1 take 15 times as long.
+            image = tf.cond(toss < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         if self.crop == "shift":
             image = _shift(image, offset)
         if self.augment == "randaugment":
