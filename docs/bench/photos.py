@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 BATCH, SIZE = 32, 224
+GRAIN = 13
+"""Standard deviation, in gray levels."""
 OURS = "ours"
 
 
@@ -17,9 +19,12 @@ def write(folder: Path, count: int, size: tuple[int, int] = (500, 375)) -> None:
         split = "train" if index < count else ("validation", "test")[index % 2]
         path = Path(folder, split, f"class{index // 2 % 4}", f"{index}.jpg")
         path.parent.mkdir(exist_ok=True, parents=True)
-        # Smooth noise: its JPEG is about as large as a photograph's.
-        noise = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
-        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+        # Shapes and grain: files of about 100 kB, as the mean of ImageNet's, at ImageNet's usual size.
+        coarse = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
+        shapes = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        grain = generator.normal(0, GRAIN, (size[1], size[0], 1))
+        pixels = np.clip(np.asarray(shapes) + grain, 0, 255).astype("uint8")
+        Image.fromarray(pixels).save(path, quality=90)
 
 
 def ours(folder: Path, size: int = SIZE, batch: int = BATCH, **changes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ def keys(count: int) -> tf.data.Dataset:
 def windows(height, width, count, area, aspect):
     def draw(key):
         sides = tf.constant(height), tf.constant(width)
-        return tf.stack(random_window(*sides, key, area=area, aspect=aspect))
+        return random_window(*sides, key, area=area, aspect=aspect)
 
     return np.stack(list(keys(count).map(draw).as_numpy_iterator()))
 
@@ -85,7 +86,9 @@ def test_a_window_is_decoded_as_the_whole_image_is(kind, channels):
     content = tf.constant(file.getvalue())
     whole = decode(content, channels=channels).numpy()
     part = decode(
-        content, lambda height, width: (height - 50, width - 66, 37, 40), channels=channels
+        content,
+        lambda height, width: tf.stack([height - 50, width - 66, 37, 40]),
+        channels=channels,
     )
     expected = whole[11:48, 17:57]
     assert part.shape == expected.shape
@@ -113,7 +116,13 @@ def encoded(count: int, kind: str = "PNG") -> Examples:
 
 
 def batches(examples: Examples, augmentation: Augmentation, **changes) -> tf.data.Dataset:
-    options = {"image_size": 32, "channels": 3, "classes": 5, "batch_size": 8, "seed": 0}
+    options: dict[str, Any] = {
+        "image_size": 32,
+        "channels": 3,
+        "classes": 5,
+        "batch_size": 8,
+        "seed": 0,
+    }
     options |= {"preprocess": lambda images: images, "training": True}
     return make_batches(examples, augmentation=augmentation, **(options | changes))
 
@@ -193,7 +202,7 @@ def test_erasing_covers_one_rectangle_with_noise(size):
     assert {values.min(), values.max()} == {0, 255}
 
 
-def mixed(count: int, size: int, batch: int, **alphas: float):
+def mixed(count: int, size: int, batch: int, **alphas: Any):
     """Batches of one-coloured images, image i of the colour i, whose labels are their numbers."""
     images = tf.broadcast_to(tf.range(float(batch))[:, None, None, None], [batch, size, size, 1])
     labels = tf.one_hot(tf.range(batch), batch)

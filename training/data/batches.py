@@ -155,14 +155,17 @@ def _resize(image: tf.Tensor, size: int, channels: int, *, fast: bool) -> tf.Ten
     """
 
     def antialiased() -> tf.Tensor:
-        return tf.image.resize(image, (size, size), antialias=True)
+        resized = tf.image.resize(image, (size, size), antialias=True)
+        return tf.saturate_cast(tf.round(resized), tf.uint8)
+
+    def plain() -> tf.Tensor:
+        # No weights below 0: rounding needs no bounds.
+        return tf.cast(tf.image.resize(image, (size, size)) + 0.5, tf.uint8)
 
     if fast:
-        small = tf.reduce_max(tf.shape(image)[:2]) <= 2 * size
-        resized = tf.cond(small, lambda: tf.image.resize(image, (size, size)), antialiased)
+        resized = tf.cond(tf.reduce_max(tf.shape(image)) <= 2 * size, plain, antialiased)
     else:
         resized = antialiased()
-    resized = tf.saturate_cast(tf.round(resized), tf.uint8)
     resized.set_shape((size, size, image.shape[-1]))
     if image.shape[-1] == channels:
         return resized

@@ -32,12 +32,12 @@ def decode(
     def cut_out() -> tf.Tensor:
         image = whole()
         shape = tf.shape(image)
-        top, left, height, width = choose(shape[0], shape[1])
+        top, left, height, width = tf.unstack(choose(shape[0], shape[1]))
         return image[top : top + height, left : left + width]
 
     def jpeg() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(encoded)
-        window = tf.stack(choose(shape[0], shape[1]))
+        window = choose(shape[0], shape[1])
         return tf.image.decode_and_crop_jpeg(encoded, window, channels=channels)
 
     return tf.cond(tf.io.is_jpeg(encoded), jpeg, cut_out)

@@ -216,6 +216,6 @@ def _one_of(image: tf.Tensor, which: tf.Tensor, sign: tf.Tensor, strengths: tf.T
     strength = tf.where(negative, -strengths[index], strengths[index])
     changed = tf.switch_case(
         index,
-        [lambda op=op: op.apply(image, strength) for op in operations],  # type: ignore[misc]
+        [lambda op=op: op.apply(image, strength) for op in operations],
     )
     return tf.ensure_shape(changed, image.shape)

@@ -34,10 +34,9 @@ def in_order(
         key = tf.random.fold_in([seed, epoch], number)
 
         def pick(places: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            if workers > 1:
-                share = places % batch_size * workers // batch_size
-                places = tf.boolean_mask(places, share == worker)
             index = tf.random.experimental.index_shuffle(places - first, key, size - 1)
+            own = places % batch_size * workers // batch_size == worker
+            places, index = tf.boolean_mask(places, own), tf.boolean_mask(index, own)
             epochs = tf.repeat(epoch, tf.size(places))
             return tf.stack([epochs, places], 1), *(tf.gather(part, index) for part in parts)
 

@@ -89,7 +89,7 @@ def prepare(
     return f"tfds_folder:{out}"
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Writes what is open already, or in Beam's workers what `reader` opens there."""
 
     VERSION = tfds.core.Version(_VERSION)

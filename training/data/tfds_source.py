@@ -146,7 +146,7 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Im
 def _by_index(source: Any, image_key: str, label_key: str, channels: int) -> Examples:
     """ArrayRecord files, which TFDS does not read as a `tf.data.Dataset`, but at any place."""
 
-    def fetch(index: np.ndarray) -> tuple[bytes, np.ndarray]:
+    def fetch(index: np.ndarray) -> tuple[bytes, Any]:
         example = source[int(index)]
         return example[image_key], np.int64(example[label_key])
 

@@ -80,8 +80,8 @@ def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
                 for batch in tf.data.TFRecordDataset(file).batch(_SCAN_BATCH).as_numpy_iterator():
                     examples = [_parse(record, f"dataset {name!r}: {file}") for record in batch]
                     reasons = pool.map(find_flaw, [encoded for encoded, *_ in examples])
-                    for (_, *rest), flaw in zip(examples, reasons, strict=True):
-                        yield _Record(f"{file} record {index}", *rest, flaw)
+                    for (_, label, text, channels), flaw in zip(examples, reasons, strict=True):
+                        yield _Record(f"{file} record {index}", label, text, channels, flaw)
                         index += 1
             except tf.errors.OpError as error:
                 raise InputError(
