@@ -19,7 +19,7 @@ def write(folder: Path, count: int, size: tuple[int, int] = (500, 375)) -> None:
         split = "train" if index < count else ("validation", "test")[index % 2]
         path = Path(folder, split, f"class{index // 2 % 4}", f"{index}.jpg")
         path.parent.mkdir(exist_ok=True, parents=True)
-        # Shapes and grain: files of about 100 kB, as the mean of ImageNet's, at ImageNet's usual size.
+        # Shapes and grain: files of about 100 kB, as ImageNet's are on average, of its usual size.
         coarse = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
         shapes = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
         grain = generator.normal(0, GRAIN, (size[1], size[0], 1))

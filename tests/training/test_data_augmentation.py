@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from keras_archs.errors import InputError
+from training import TrainConfig
 from training.data import Augmentation, Examples, make_batches
 from training.data.encoded import decode
 from training.data.windows import centre_window, random_window
@@ -281,3 +283,38 @@ def test_evaluation_crops_only_where_training_does():
         images, _ = next(iter(batches(examples, augmentation, **options)))
         margin = (60 - seen) // 2
         np.testing.assert_array_equal(images[0], ramp[margin : 60 - margin, margin : 60 - margin])
+
+
+def settings_of(**changes: Any) -> TrainConfig:
+    return TrainConfig(model="mobilenet", dataset="fashion_mnist_small", **changes)
+
+
+def test_settings_of_a_run_are_those_of_its_batches():
+    assert settings_of().augmentation == Augmentation(flip=True, crop="shift")
+    changes: dict[str, Any] = {
+        "crop": "resized",
+        "crop_scale": 0.35,
+        "test_crop": 0.95,
+        "mixup": 0.2,
+    }
+    changes |= {"augment": "randaugment", "randaugment_magnitude": 7.0, "random_erasing": 0.25}
+    assert settings_of(**changes).augmentation == Augmentation(flip=True, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop", "zoom"),
+        ("crop_scale", 0),
+        ("test_crop", 1.5),
+        ("augment", "autoaugment"),
+        ("randaugment_layers", 0),
+        ("randaugment_magnitude", 11),
+        ("random_erasing", -0.1),
+        ("mixup", -1),
+        ("cutmix", -1),
+    ],
+)
+def test_settings_out_of_range(name, value):
+    with pytest.raises(InputError, match=f"^{name} .* got {value!r}"):
+        settings_of(**{name: value})
