@@ -1,6 +1,7 @@
 """The settings of a training run, checked when they are made."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.registry import check_arguments
+from training.data.augmentation import Augmentation, Crop, Policy
 
 # Set by training itself, from the data.
 _NOT_MODEL_ARGS = {
@@ -20,7 +22,8 @@ _NOT_MODEL_ARGS = {
 }
 
 
-NETWORK, DATA, OPTIMISATION, SAFETY = "Network", "Data", "Optimisation", "Safety"
+NETWORK, DATA, AUGMENTATION = "Network", "Data", "Augmentation"
+OPTIMISATION, SAFETY = "Optimisation", "Safety"
 FINE_TUNING, DISTILLATION = "Fine-tuning", "Distillation"
 
 
@@ -77,15 +80,53 @@ class TrainConfig(BaseModel):
     progressive_from: int | None = _setting(
         DATA,
         "Size of the first epochs' images; it grows in four stages, by multiples of 32, up to"
-        " image_size.",
+        " image_size, and RandAugment's strength with it.",
         None,
         ge=32,
     )
-    flip: bool = _setting(DATA, "Mirror half of the training images.", True)
-    crop: bool = _setting(
-        DATA, "Move training images at random, by up to a sixteenth of their side.", True
-    )
     skip_corrupt: bool = _setting(DATA, "Leave out images that cannot be decoded.", False)
+    flip: bool = _setting(AUGMENTATION, "Mirror half of the training images.", True)
+    crop: Crop = _setting(
+        AUGMENTATION,
+        "shift moves training images by up to a sixteenth of their side; resized takes a part of"
+        " random size and aspect, as is usual for photographs; none takes all of them.",
+        "shift",
+    )
+    crop_scale: float = _setting(
+        AUGMENTATION,
+        "Smallest share of an image's area that crop=resized takes.",
+        0.08,
+        gt=0,
+        le=1,
+    )
+    test_crop: float | None = _setting(
+        AUGMENTATION,
+        "Evaluate the centred square of this share of the shorter side. If not given: 0.875 with"
+        " crop=resized, else the whole image.",
+        None,
+        gt=0,
+        le=1,
+    )
+    augment: Policy = _setting(AUGMENTATION, "none, randaugment or trivialaugment (wide).", "none")
+    randaugment_layers: int = _setting(
+        AUGMENTATION, "RandAugment's operations for an image, N in its paper.", 2, ge=1
+    )
+    randaugment_magnitude: float = _setting(
+        AUGMENTATION, "RandAugment's strength, M in its paper.", 9.0, ge=0, le=10
+    )
+    random_erasing: float = _setting(
+        AUGMENTATION, "Probability that noise covers a rectangle of an image.", 0.0, ge=0, le=1
+    )
+    mixup: float = _setting(
+        AUGMENTATION,
+        "Alpha of MixUp, which blends images and labels; 0 is off. With cutmix, each batch takes"
+        " one of both.",
+        0.0,
+        ge=0,
+    )
+    cutmix: float = _setting(
+        AUGMENTATION, "Alpha of CutMix, which pastes a part of another image; 0 is off.", 0.0, ge=0
+    )
     epochs: int = _setting(OPTIMISATION, "Passes over the training images.", 5, ge=1)
     batch_size: int = _setting(OPTIMISATION, "Images in a step.", 64, ge=1)
     accumulate: int = _setting(
@@ -222,6 +263,10 @@ class TrainConfig(BaseModel):
             super().__init__(**settings)
         except ValidationError as error:
             raise InputError(one_line(error, type(self).model_fields)) from error
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(**{f.name: getattr(self, f.name) for f in fields(Augmentation)})
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """The settings that make another run of it, as `"name: mine, other's there"`."""

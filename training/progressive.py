@@ -22,13 +22,13 @@ class Stage:
         first: its first epoch.
         stop: the first epoch behind it.
         image_size: height and width in pixels.
-        share: how far the size has grown, from 0 to 1.
+        strength: factor on RandAugment's magnitude, from a third to 1 as in the paper.
     """
 
     first: int
     stop: int
     image_size: int
-    share: float = 1.0
+    strength: float = 1.0
 
 
 def make_stages(config: TrainConfig, image_size: int) -> list[Stage]:
@@ -53,7 +53,7 @@ def make_stages(config: TrainConfig, image_size: int) -> list[Stage]:
     for i, (first, stop) in enumerate(itertools.pairwise(edges)):
         share = i / (count - 1) if count > 1 else 1.0
         size = smallest + round(share * (image_size - smallest) / MULTIPLE) * MULTIPLE
-        stages.append(Stage(first, stop, size, share))
+        stages.append(Stage(first, stop, size, (1 + 2 * share) / 3))
     return stages
 
 

@@ -69,7 +69,7 @@ class Run:
         epoch: int = 0,
         step: int = 0,
         epochs: int = 1,
-        image_size: int | None = None,
+        stage: Stage | None = None,
     ) -> Any:
         """Batches of `"train"`, `"validation"` or `"test"` as the model takes them.
 
@@ -80,17 +80,20 @@ class Run:
         """
         height, _, channels = self.settings.input_shape
         config = self.settings.config
+        augmentation = config.augmentation
+        if stage:
+            magnitude = config.randaugment_magnitude * stage.strength
+            augmentation = replace(augmentation, randaugment_magnitude=magnitude)
         return make_batches(
             self.data.splits[split],
-            image_size=image_size or height,
+            image_size=stage.image_size if stage else height,
             channels=channels,
             classes=len(self.settings.class_names),
             batch_size=config.batch_size,
             preprocess=self.family.preprocessing,
             training=training,
             seed=config.seed,
-            flip=config.flip,
-            crop=config.crop,
+            augmentation=augmentation,
             epoch=epoch,
             step=step,
             epochs=epochs,
@@ -324,7 +327,7 @@ def _fit_and_evaluate(run: Run, trained: _Trained, progress: Progress) -> dict[s
             epoch=epoch,
             step=step,
             epochs=stage.stop - epoch,
-            image_size=stage.image_size,
+            stage=stage,
         )
 
     loop = Loop(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from docs.bench import photos
 from docs.bench.peers import KERAS_HUB, TIMM
 from docs.bench.race import ROOT, Result, interleaved, race, ratio
 from docs.bench.report import Row
@@ -347,75 +348,23 @@ def infer(rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
-    """Reading, decoding, cropping and flipping JPEGs; the networks stand still."""
-    import keras  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-    import tensorflow as tf  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
-
-    from training.data.batches import make_batches  # noqa: PLC0415
-    from training.data.sources import open_dataset  # noqa: PLC0415
-
-    count, batch, size = (64 if quick else 1024), 32, 224
-    generator = np.random.default_rng(0)
+    """Epochs of reading, decoding, cropping and flipping JPEGs; the networks stand still."""
+    count = 64 if quick else 1024
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(count + 16):  # the last ones make up the other splits
-            split = "train" if index < count else ("validation", "test")[index % 2]
-            path = Path(folder, split, f"class{index // 2 % 4}", f"{index}.jpg")
-            path.parent.mkdir(exist_ok=True, parents=True)
-            # Smooth noise: its JPEG is about as large as a photograph's.
-            noise = generator.integers(0, 256, (24, 32, 3), dtype="uint8")
-            Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(path)
-
-        def bare() -> tf.data.Dataset:
-            files = tf.data.Dataset.list_files(f"{folder}/train/*/*.jpg")
-            decode = lambda path: tf.io.decode_jpeg(tf.io.read_file(path), 3)  # noqa: E731
-            return files.map(decode, tf.data.AUTOTUNE)
-
-        def theirs() -> tf.data.Dataset:
-            augment = keras.Sequential(
-                [
-                    keras.layers.RandomCrop(size, size, dtype="float32"),
-                    keras.layers.RandomFlip("horizontal", dtype="float32"),
-                ]
-            )
-            images = keras.utils.image_dataset_from_directory(
-                f"{folder}/train", image_size=(256, 256), batch_size=batch, verbose=False
-            )
-            return images.map(
-                lambda x, y: (augment(x, training=True), y), tf.data.AUTOTUNE
-            ).prefetch(tf.data.AUTOTUNE)
-
-        def ours_() -> tf.data.Dataset:
-            data = open_dataset(f"image_folder:{folder}")
-            return make_batches(
-                data.splits["train"],
-                image_size=size,
-                channels=3,
-                classes=4,
-                batch_size=batch,
-                preprocess=lambda x: x,
-                training=True,
-                seed=0,
-                flip=True,
-                crop=True,
-            )
-
-        candidates = {
-            "ours": ours_,
-            "image_dataset_from_directory": theirs,
-            "decode_jpeg alone": bare,
+        photos.write(Path(folder), count)
+        candidates = photos.candidates(Path(folder))
+        # The same place of every round: an epoch, not the opening of the folder.
+        epochs = {
+            name: lambda batches=batches: _seconds(lambda: sum(1 for _ in batches))  # type: ignore[misc]
+            for name, batches in candidates.items()
         }
-
-        def timed(make: Callable[[], tf.data.Dataset]) -> Callable[[], float]:
-            return lambda: _seconds(lambda: sum(1 for _ in make()))
-
-        seconds = interleaved({name: timed(make) for name, make in candidates.items()}, rounds)
-    ours = seconds.pop("ours")
+        seconds = interleaved(epochs, rounds)
+    ours = seconds.pop(photos.OURS)
     for name, values in seconds.items():
         yield Row(
-            "input", "crop and flip", f"batch {batch}", count / statistics.median(ours),
-            "images/s", name, count / statistics.median(values), ratio(values, ours),
+            "input", "random resized crop and flip", f"batch {photos.BATCH}",
+            count / statistics.median(ours), "images/s", name, count / statistics.median(values),
+            ratio(values, ours),
         )  # fmt: skip
 
 

@@ -1,6 +1,9 @@
 """make_batches: what it yields, in which order, and what one seed settles."""
 
+import dataclasses
 import math
+import re
+from itertools import chain
 from typing import Any
 
 import keras
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_archs.errors import InputError
-from training.data import Examples, batches, make_batches
+from training.data import Augmentation, Examples, batches, make_batches
 
 
 def numbered(count: int, channels: int = 3, size: int = 4) -> tf.data.Dataset:
@@ -32,11 +35,16 @@ def batch(decoded, **changes) -> tf.data.Dataset:
         "preprocess": lambda images: images,
         "training": True,
         "seed": 0,
-        "flip": True,
-        "crop": False,
+        "augmentation": Augmentation(flip=True),
     }
-    examples = Examples(decoded, lambda image, label: (image, label), encoded_bytes=16)
-    return make_batches(examples, **(defaults | changes))
+    return make_batches(stored(decoded), **(defaults | changes))
+
+
+def stored(decoded: tf.data.Dataset) -> Examples:
+    """Images as PNG files, of which a block has 16 bytes each."""
+    files = decoded.map(lambda image, label: (tf.io.encode_png(image), label))
+    channels = decoded.element_spec[0].shape[-1]
+    return Examples(files, lambda file, label: (file, label), channels, encoded_bytes=16)
 
 
 def read(dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +83,7 @@ def test_shapes_types_and_cardinality(
         classes=5,
         batch_size=batch_size,
         training=training,
-        flip=flip,
+        augmentation=Augmentation(flip=flip),
     )
     whole = training and count >= batch_size
     assert int(dataset.cardinality()) == (count // batch_size if whole else -(-count // batch_size))
@@ -133,7 +141,8 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MEMORY_LIMIT", limit)
         images = numbered(count, channels=1, size=32)
-        options = {"channels": 1, "image_size": 32, "batch_size": batch_size, "crop": True}
+        options = {"channels": 1, "image_size": 32, "batch_size": batch_size}
+        options["augmentation"] = Augmentation(flip=True, crop="shift")
         whole = list(batch(images, epochs=3, **options))
         rest = list(batch(images, epoch=epoch, step=step, epochs=3 - epoch, **options))
     assert len(rest) == 3 * steps - (epoch * steps + step)
@@ -142,25 +151,60 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
         np.testing.assert_array_equal(one[1], other[1])
 
 
+@settings(deadline=None, max_examples=5)
+@given(
+    workers=st.integers(1, 4),
+    share=st.integers(1, 4),
+    extra=st.integers(0, 30),
+    limit=st.sampled_from([2**30, 16 * 7]),
+    begin=st.integers(0, 1),
+)
+def test_workers_share_each_batch_of_one_process(workers, share, extra, limit, begin):
+    size = workers * share
+    images = numbered(size + extra, channels=1)
+    options = {"channels": 1, "batch_size": size, "step": begin, "epochs": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "MEMORY_LIMIT", limit)
+        whole = list(batch(images, **options).as_numpy_iterator())
+        parts = [batch(images, **options, shard=(i, workers)) for i in range(workers)]
+        assert {int(part.cardinality()) for part in parts} == {len(whole)}
+        steps = list(zip(*(part.as_numpy_iterator() for part in parts), strict=True))
+    for one, found in zip(whole, steps, strict=True):
+        assert {len(labels) for _, labels in found} == {share}
+        for all_of_it, of_workers in zip(one, zip(*found, strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(of_workers), all_of_it)
+
+
+@pytest.mark.parametrize("count", [2, 23, 24])
+def test_workers_evaluate_every_image_once(count):
+    parts = [batch(numbered(count), training=False, shard=(i, 4)) for i in range(4)]
+    found = [
+        order(np.concatenate([x for x, _ in part] or [np.empty((0, 4, 4, 3))])) for part in parts
+    ]
+    assert sorted(chain(*found)) == list(range(count))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
 def test_what_a_run_has_behind_it_is_not_decoded_again(monkeypatch):
     decoded = []
 
-    def decode(image, label):
+    def content(file, label):
+        image = tf.io.decode_png(file)
         tf.numpy_function(lambda number: decoded.append(int(number)), [image[1, 1, 0]], [])
-        return image, label
+        return file, label
 
     monkeypatch.setattr(batches, "MEMORY_LIMIT", 2 * 16 * 10)
-    examples = Examples(numbered(64, channels=1), decode, encoded_bytes=16)
+    examples = dataclasses.replace(stored(numbered(64, channels=1)), content=content)
     options = {"image_size": 4, "channels": 1, "classes": 3, "batch_size": 8}
     options |= {"preprocess": lambda x: x, "training": True, "seed": 0}
-    rest = make_batches(examples, **options, flip=False, crop=False, step=6)
+    rest = make_batches(examples, **options, augmentation=Augmentation(), step=6)
     images, _ = read(rest)
     assert sorted(decoded) == sorted(order(images))
     assert len(decoded) == 16
 
 
 def test_no_flip_when_told_so():
-    images, _ = read(batch(numbered(50), flip=False))
+    images, _ = read(batch(numbered(50), augmentation=Augmentation()))
     assert not any(mirrored(images))
 
 
@@ -168,9 +212,9 @@ def test_crop_moves_each_image_by_up_to_a_sixteenth():
     image = np.arange(1, 32 * 32 + 1).reshape(32, 32, 1) % 251 + 1
     images = np.repeat(image[None].astype(np.uint8), 60, axis=0)
     examples = tf.data.Dataset.from_tensor_slices((images, np.zeros(60, np.int64)))
-    dataset = batch(
-        examples, image_size=32, channels=1, batch_size=20, flip=False, crop=True, epochs=2
-    )
+    shift = Augmentation(crop="shift")
+    options = {"image_size": 32, "channels": 1, "batch_size": 20, "epochs": 2}
+    dataset = batch(examples, augmentation=shift, **options)
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     windows = {
         padded[top : top + 32, left : left + 32].astype(np.float32).tobytes(): (top, left)
@@ -239,9 +283,18 @@ def test_preprocess_gets_float32_from_0_to_255_under_a_mixed_policy():
 
 
 @pytest.mark.parametrize(
-    "change", [{"image_size": 0}, {"batch_size": -1}, {"classes": 0}, {"channels": 4}]
+    "change",
+    [
+        {"image_size": 0},
+        {"batch_size": -1},
+        {"classes": 0},
+        {"channels": 4},
+        {"shard": (2, 2)},
+        {"batch_size": 3, "shard": (0, 2)},
+        {"batch_size": 3, "shard": (0, 2), "training": False},
+    ],
 )
 def test_refused(change):
     (name, value), *_ = change.items()
-    with pytest.raises(InputError, match=f"{name}: {value} given; allowed "):
+    with pytest.raises(InputError, match=re.escape(f"{name}: {value} given; allowed ")):
         batch(numbered(4), **change)

@@ -32,6 +32,9 @@ def test_stages_cover_all_epochs_and_end_in_the_whole_size(epochs, first, more):
         assert stages[0].image_size == sizes[0]
         lengths = [each.stop - each.first for each in stages]
         assert max(lengths) - min(lengths) <= 1
+        # RandAugment's magnitude in table 6: 5 in the first stage, 15 in the last.
+        strengths = [each.strength for each in stages]
+        assert strengths == pytest.approx(np.linspace(5, 15, 4) / 15)
 
 
 def test_sizes_of_the_paper():

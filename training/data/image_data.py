@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from training.data.encoded import decode
+from training.data.windows import Choose
 
 SPLITS = ("train", "validation", "test")
 
@@ -16,17 +18,26 @@ class Examples:
 
     Attributes:
         encoded: one element for each example, in the same order every time; of known cardinality.
-        decode: makes `(image, label)` of the components of an element: a uint8 tensor
-            `[height, width, channels]` and an int64 scalar.
+        content: makes `(file, label)` of the components of an element: the bytes of an image
+            file, a string scalar, and an int64 scalar.
+        channels: that the images are decoded to, 1 or 3.
         encoded_bytes: the memory that an element takes, about.
     """
 
     encoded: tf.data.Dataset
-    decode: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    content: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    channels: int
     encoded_bytes: int
 
     def __len__(self) -> int:
         return int(self.encoded.cardinality())
+
+    def decode(
+        self, *components: tf.Tensor, choose: Choose | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(image, label)`, uint8 `[height, width, channels]`, whole or the window of `choose`."""
+        content, label = self.content(*components)
+        return decode(content, choose, channels=self.channels), label
 
     def decoded(self) -> tf.data.Dataset:
         return self.encoded.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
+from training.data.encoded import CHANNELS, find_flaw, report_flaws
 from training.data.image_data import SPLITS, Examples, ImageData, require_classes
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
@@ -133,6 +133,7 @@ def _read(files: _Files) -> Examples:
     labels = tf.constant([label for _, label in files], tf.int64)
     return Examples(
         tf.data.Dataset.from_tensor_slices((paths, labels)),
-        lambda path, label: (decode(tf.io.read_file(path)), label),
+        lambda path, label: (tf.io.read_file(path), label),
+        CHANNELS,
         encoded_bytes=_PATH_BYTES,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from keras_archs.errors import InputError
 from training.data.image_data import ImageData
 from training.data.image_folder import open_image_folder
-from training.data.tfds_source import open_tfds
+from training.data.tfds_source import open_tfds, open_tfds_folder
 from training.data.tfrecord import open_tfrecord
 
 
@@ -30,7 +30,9 @@ def open_dataset(
               and `PATH/test`;
             - `tfrecord:PATTERN`, a glob of files with the features `image/encoded`,
               `image/class/label` and, optionally, `image/class/text`; `{split}` in it stands for
-              train, validation and test.
+              train, validation and test;
+            - `tfds_folder:PATH`, a folder of a version that TFDS has prepared, such as
+              `data prepare --format array_record` writes.
         data_dir: where TFDS keeps its datasets; None is TFDS' own default.
         seed: draws which images of a folder are held out, and their order; 0 to 2**32 - 1.
         skip_corrupt: leave images that do not decode out, with a warning, instead of refusing
@@ -46,4 +48,6 @@ def open_dataset(
         return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
     if source == "tfrecord":
         return open_tfrecord(place, name=spec, skip_corrupt=skip_corrupt)
+    if source == "tfds_folder":
+        return open_tfds_folder(Path(place), name=spec)
     return open_tfds(spec, data_dir=data_dir)

@@ -4,7 +4,9 @@ import re
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -19,18 +21,38 @@ def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
         InputError: no such dataset, no classification of uint8 images, or it can't be prepared.
     """
     builder = _find(spec, data_dir)
-    image, label = _supervised_features(spec, builder)
-    require_classes(spec, label.names)
+    _supervised_features(spec, builder)
     if not builder.is_prepared():
         _prepare(spec, builder)
         builder = _find(spec, data_dir)
+    return _open(spec, builder)
+
+
+def open_tfds_folder(folder: Path, *, name: str) -> ImageData:
+    """Open the folder of a dataset's version that TFDS has prepared, in whatever format.
+
+    Raises:
+        InputError: it is none, or no classification of uint8 images.
+    """
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"dataset {name!r}: {folder} is no dataset of TFDS, which has dataset_info.json and "
+            f"features.json: {_in_one_line(error)}"
+        ) from error
+    return _open(name, builder)
+
+
+def _open(name: str, builder: tfds.core.DatasetBuilder) -> ImageData:
+    image, label = _supervised_features(name, builder)
     if "train" not in builder.info.splits:
         raise InputError(
-            f"dataset {spec!r}: it has no train split, only {', '.join(builder.info.splits)}"
+            f"dataset {name!r}: it has no train split, only {', '.join(builder.info.splits)}"
         )
-    own = {split for split in builder.info.splits if _is_labelled(builder, split)}
+    own = {split for split in builder.info.splits if _is_labelled(builder, split, image)}
     return ImageData(
-        name=spec,
+        name=name,
         class_names=tuple(label.names),
         image_shape=image.shape,
         splits={split: _read(builder, where, image) for split, where in slices(own).items()},
@@ -78,6 +100,7 @@ def _supervised_features(
                 and image.tf_dtype == tf.uint8
                 and image.shape[-1] in (1, 3)
             ):
+                require_classes(spec, label.names)
                 return image, label
     raise InputError(
         f"dataset {spec!r}: it does not pair uint8 images of 1 or 3 channels with one class each; "
@@ -100,26 +123,44 @@ def _prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
 
 def _read(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> Examples:
     """A split whose images are still the bytes of their files."""
-    image_key, _ = builder.info.supervised_keys
+    image_key, label_key = builder.info.supervised_keys
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        source = builder.as_data_source(split, decoders=decoders)
+        return _by_index(source, image_key, label_key, image.shape[-1])
     encoded = builder.as_dataset(
         split,
         as_supervised=True,
-        decoders={image_key: tfds.decode.SkipDecoding()},
+        decoders=decoders,
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     whole = builder.info.splits[split.partition("[")[0]]  # the size of a part is unknown
     return Examples(
         encoded,
-        lambda content, label: (image.decode_example(content), label),
+        lambda content, label: (content, label),
+        image.shape[-1],
         encoded_bytes=1 + whole.num_bytes // max(1, whole.num_examples),
     )
 
 
-def _is_labelled(builder: tfds.core.DatasetBuilder, split: str) -> bool:
+def _by_index(source: Any, image_key: str, label_key: str, channels: int) -> Examples:
+    """ArrayRecord files, which TFDS does not read as a `tf.data.Dataset`, but at any place."""
+
+    def fetch(index: np.ndarray) -> tuple[bytes, np.ndarray]:
+        example = source[int(index)]
+        return example[image_key], np.int64(example[label_key])
+
+    def content(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        file, label = tf.numpy_function(fetch, [index], [tf.string, tf.int64], stateful=False)
+        return tf.ensure_shape(file, []), tf.ensure_shape(label, [])
+
+    return Examples(tf.data.Dataset.range(len(source)), content, channels, encoded_bytes=8)
+
+
+def _is_labelled(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> bool:
     """Whether a split has labels: TFDS gives -1 to test images whose classes are a secret."""
-    read_config = tfds.ReadConfig(try_autocache=False)
-    examples = builder.as_dataset(split, as_supervised=True, read_config=read_config)
-    return all(label >= 0 for _, label in examples.take(1))
+    examples = _read(builder, split, image)
+    return all(label >= 0 for _, label in examples.encoded.take(1).map(examples.content))
 
 
 def _in_one_line(error: Exception) -> str:

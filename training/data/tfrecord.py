@@ -9,10 +9,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
-from training.data.encoded import CHANNELS, decode, find_flaw, report_flaws
+from training.data.encoded import CHANNELS, find_flaw, report_flaws
 from training.data.image_data import SPLITS, Examples, ImageData, require_classes
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
+COUNT = "image/channels"
 _SCAN_BATCH = 256
 
 
@@ -20,6 +21,7 @@ class _Record(NamedTuple):
     place: str
     label: int
     text: str
+    channels: int
     flaw: str | None
 
 
@@ -28,7 +30,8 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
 
     `{split}` in `pattern` stands for train, validation and test. Of every ten training records
     the last ones are held out for the splits that have no file. There are as many classes as the
-    largest label plus one, named by `image/class/text` where records have it. Every record is
+    largest label plus one, named by `image/class/text` where records have it. Images are gray if
+    all records have 1 for `image/channels`. Every record is
     decoded once here, so that no corrupt one ends a training run half way.
 
     Raises:
@@ -45,12 +48,16 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
     missing = [split for split in SPLITS if split not in files]
     good = {split: np.array([not r.flaw for r in records[split]], bool) for split in records}
     turn = np.arange(len(good["train"])) % 10 - (10 - len(missing))
-    splits = {split: _read(files[split], good[split]) for split in files}
-    splits["train"] = _read(files["train"], good["train"] & (turn < 0))
+    chosen = {split: (files[split], good[split]) for split in files}
+    chosen["train"] = files["train"], good["train"] & (turn < 0)
     for i, split in enumerate(missing):
-        splits[split] = _read(files["train"], good["train"] & (turn == i))
+        chosen[split] = files["train"], good["train"] & (turn == i)
+    channels = 1 if all(record.channels == 1 for record in every) else CHANNELS
     return ImageData(
-        name=name, class_names=class_names, image_shape=(None, None, CHANNELS), splits=splits
+        name=name,
+        class_names=class_names,
+        image_shape=(None, None, channels),
+        splits={split: _read(*part, channels) for split, part in chosen.items()},
     )
 
 
@@ -72,9 +79,9 @@ def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
             try:
                 for batch in tf.data.TFRecordDataset(file).batch(_SCAN_BATCH).as_numpy_iterator():
                     examples = [_parse(record, f"dataset {name!r}: {file}") for record in batch]
-                    reasons = pool.map(find_flaw, [encoded for encoded, _, _ in examples])
-                    for (_, label, text), flaw in zip(examples, reasons, strict=True):
-                        yield _Record(f"{file} record {index}", label, text, flaw)
+                    reasons = pool.map(find_flaw, [encoded for encoded, *_ in examples])
+                    for (_, *rest), flaw in zip(examples, reasons, strict=True):
+                        yield _Record(f"{file} record {index}", *rest, flaw)
                         index += 1
             except tf.errors.OpError as error:
                 raise InputError(
@@ -82,8 +89,8 @@ def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
                 ) from error
 
 
-def _parse(record: bytes, where: str) -> tuple[bytes, int, str]:
-    """The encoded image, label and class name ("" where there is none) of one record."""
+def _parse(record: bytes, where: str) -> tuple[bytes, int, str, int]:
+    """Encoded image, label, class name ("" where there is none) and channels of one record."""
     try:
         features = tf.train.Example.FromString(record).features.feature
     except DecodeError as error:
@@ -95,7 +102,8 @@ def _parse(record: bytes, where: str) -> tuple[bytes, int, str]:
     if len(labels) != 1 or labels[0] < 0:
         raise InputError(f"{where} has a record without feature {LABEL!r} (one int64 from 0 on)")
     text = b"".join(features[TEXT].bytes_list.value)
-    return encoded[0], labels[0], text.decode(errors="replace")
+    channels = next(iter(features[COUNT].int64_list.value), CHANNELS)
+    return encoded[0], labels[0], text.decode(errors="replace"), channels
 
 
 def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ...]:
@@ -121,7 +129,7 @@ def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ..
     return class_names
 
 
-def _read(files: Sequence[str], keep: np.ndarray) -> Examples:
+def _read(files: Sequence[str], keep: np.ndarray, channels: int) -> Examples:
     """Those records that `keep`, bool `[records]`, is true for."""
     kept = tf.constant(keep)
     records = (
@@ -132,10 +140,10 @@ def _read(files: Sequence[str], keep: np.ndarray) -> Examples:
         .apply(tf.data.experimental.assert_cardinality(keep.sum()))
     )
     size = sum(tf.io.gfile.stat(file).length for file in files)
-    return Examples(records, _decode_record, encoded_bytes=1 + size // len(keep))
+    return Examples(records, _content, channels, encoded_bytes=1 + size // len(keep))
 
 
-def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _content(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     features = tf.io.parse_single_example(
         record,
         {
@@ -143,4 +151,4 @@ def _decode_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             LABEL: tf.io.FixedLenFeature([], tf.int64),
         },
     )
-    return decode(features[IMAGE]), features[LABEL]
+    return features[IMAGE], features[LABEL]

@@ -1,0 +1,140 @@
+"""Datasets written as shards and read again: the same images, labels, names and order."""
+
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_archs import cli
+from keras_archs.errors import InputError
+from tests.training.test_data_files import encoded, record, write_folder, write_records
+from training.data import open_dataset
+from training.data.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """JPEG and PNG files of three classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_folder(folder, {"cat": 12, "dog": 10, "eel": 11})
+    for i in range(9):
+        (folder / "cat" / f"{i}.jpg").write_bytes(encoded(i, "JPEG"))
+    return f"image_folder:{folder}"
+
+
+@pytest.fixture(scope="module")
+def gray(tmp_path_factory):
+    """Records of gray images, as the ImageNet scripts would say."""
+    path = tmp_path_factory.mktemp("gray") / "r"
+    marked = []
+    for i in range(20):
+        example = tf.train.Example.FromString(record(encoded(i, "PNG", "L"), i % 2))
+        example.features.feature["image/channels"].int64_list.value.append(1)
+        marked.append(example.SerializeToString())
+    write_records(path, marked)
+    return f"tfrecord:{path}"
+
+
+def stored(data) -> list[list[tuple[bytes, int]]]:
+    """The files and labels of each split, as they are."""
+    return [
+        list(examples.encoded.map(examples.content).as_numpy_iterator())
+        for examples in data.splits.values()
+    ]
+
+
+def decoded(data) -> list[tuple[np.ndarray, int]]:
+    return list(data.validation.as_numpy_iterator())
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_what_is_written_is_what_was_read(photos, tmp_path, form):
+    before = open_dataset(photos)
+    after = open_dataset(prepare(photos, tmp_path / "out", format=form, shards=3))
+    assert stored(after) == stored(before)
+    assert after.class_names == before.class_names
+    for (image, label), (other, other_label) in zip(decoded(after), decoded(before), strict=True):
+        np.testing.assert_array_equal(image, other)
+        assert label == other_label
+    files = [path.name for path in (tmp_path / "out").iterdir() if "-train" in path.name]
+    assert len(files) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_records_have_the_features_of_the_imagenet_scripts(photos, tmp_path):
+    prepare(photos, tmp_path / "out")
+    record = next(iter(tf.data.TFRecordDataset(tf.io.gfile.glob(f"{tmp_path}/out/*-train*"))))
+    features = tf.train.Example.FromString(record.numpy()).features.feature
+    label = features["image/class/label"].int64_list.value[0]
+    assert features["image/class/text"].bytes_list.value == [[b"cat", b"dog", b"eel"][label]]
+    assert set(features) == {
+        "image/encoded",
+        "image/channels",
+        "image/class/label",
+        "image/class/text",
+    }
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_gray_images_stay_gray(gray, tmp_path, form):
+    before = open_dataset(gray)
+    after = open_dataset(prepare(gray, tmp_path / "out", format=form))
+    assert after.image_shape[-1] == 1
+    assert stored(after) == stored(before)
+
+
+def test_command(photos, tmp_path, monkeypatch, capsys):
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["keras-archs", "data", "prepare", photos, *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr()
+
+    out = tmp_path / "shards"
+    code, printed = command("--out", str(out), "--shards", "2")
+    assert code in (None, 0)
+    spec = printed.out.split("'")[1]
+    assert len(stored(open_dataset(spec))) == 3
+    mark = out / "mark"
+    mark.touch()
+    code, printed = command("--out", str(out))
+    assert code == 2
+    assert "exists; give overwrite=True (--overwrite)" in printed.err
+    assert mark.exists()
+    command("--out", str(out), "--overwrite")
+    assert not mark.exists()
+    assert stored(open_dataset(spec)) == stored(open_dataset(photos))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "zip"}, "format: 'zip' given; allowed are tfrecord, array_record"),
+        ({"shards": 0}, "shards: 0 given"),
+        ({"beam_options": ["--runner=X"]}, "beam_options go with beam=True"),
+        ({"dataset": "image_folder:/nowhere"}, "is not a folder"),
+    ],
+)
+def test_refused(photos, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        prepare(**{"dataset": photos, "out": tmp_path / "out"} | options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_beam_is_asked_for_by_name(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.data.prepare.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install keras-archs\[beam\]"):
+        prepare(photos, tmp_path / "out", beam=True)
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_beam_writes_the_same(photos, tmp_path, form):
+    pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
+    spec = prepare(photos, tmp_path / "out", format=form, shards=2, beam=True)
+    assert stored(open_dataset(spec)) == stored(open_dataset(photos))
+
+
+def test_an_unreadable_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="is no dataset of TFDS, which has"):
+        open_dataset(f"tfds_folder:{tmp_path}")

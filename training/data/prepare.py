@@ -1,0 +1,158 @@
+"""`keras-archs data prepare`: any dataset as shards that are read fast, by TFDS and its writers."""
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_archs.errors import InputError
+from training.data.image_data import SPLITS, ImageData
+from training.data.sources import open_dataset
+
+Format = Literal["tfrecord", "array_record"]
+
+_NAME, _VERSION = "images", "1.0.0"
+_PARTS = 256
+"""Of a split, that Beam divides among its workers."""
+
+
+def prepare(
+    dataset: str,
+    out: str | Path,
+    *,
+    format: Format = "tfrecord",  # noqa: A002  # the option's name
+    shards: int | None = None,
+    beam: bool = False,
+    beam_options: Sequence[str] = (),
+    overwrite: bool = False,
+    data_dir: Path | None = None,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> str:
+    """Writes a dataset's three splits to the folder `out`; image files stay what they are.
+
+    Order, splits and classes are the dataset's. `tfrecord` has the features of TensorFlow's
+    ImageNet scripts (`image/encoded`, `image/class/label`, `image/class/text`, `image/channels`),
+    `array_record` those of TFDS' image datasets (`image`, `label`).
+
+    Args:
+        dataset: as `open_dataset` takes it, with `data_dir`, `seed` and `skip_corrupt`.
+        out: made here; a part of the work is never found there.
+        format: of the files; ArrayRecord files can be read at any place.
+        shards: files for each split; TFDS chooses files of 64 MB to 1 GB if None.
+        beam: let Apache Beam write, on as many machines as its runner has. Each of its workers
+            opens the dataset, so all of them must be able to read it.
+        beam_options: of Beam's pipeline, such as `--runner=FlinkRunner`.
+        overwrite: whether an earlier `out` may be replaced.
+
+    Returns:
+        what `open_dataset` opens it by.
+
+    Raises:
+        InputError: the dataset cannot be opened, `out` exists, or Beam is not installed.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise InputError(
+            f"out={str(out)!r} exists; give overwrite=True (--overwrite) to replace it."
+        )
+    if format not in get_args(Format):
+        raise InputError(f"format: {format!r} given; allowed are {', '.join(get_args(Format))}")
+    if shards is not None and shards < 1:
+        raise InputError(f"shards: {shards} given; allowed is 1 or more")
+    if beam_options and not beam:
+        raise InputError("beam_options go with beam=True (--beam).")
+    if beam and not find_spec("apache_beam"):
+        raise InputError("beam needs Apache Beam: pip install keras-archs[beam]")
+    source = {"data_dir": data_dir, "seed": seed, "skip_corrupt": skip_corrupt}
+    data = open_dataset(dataset, **source)  # type: ignore[arg-type]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
+        reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
+        builder = _Builder(data, format, reader if beam else None, data_dir=part)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                num_shards=shards, beam_options=_pipeline_options(beam_options) if beam else None
+            ),
+        )
+        if overwrite:
+            shutil.rmtree(out, ignore_errors=True)
+        Path(builder.data_dir).rename(out)
+    if format == "tfrecord":
+        return f"tfrecord:{out}/{_NAME}-{{split}}.tfrecord-*"
+    return f"tfds_folder:{out}"
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes what is open already, or in Beam's workers what `reader` opens there."""
+
+    VERSION = tfds.core.Version(_VERSION)
+    name = _NAME
+
+    def __init__(self, data: ImageData, file_format: Format, reader: Any, **rest: Any) -> None:
+        self._data, self._format, self._reader = data, file_format, reader
+        super().__init__(file_format=file_format, **rest)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        channels, names = self._data.image_shape[-1], list(self._data.class_names)
+        image = tfds.features.Image(shape=(None, None, channels))
+        label = tfds.features.ClassLabel(names=names)
+        features: dict[str, Any] = {"image": image, "label": label}
+        if self._format == "tfrecord":
+            of_class = {"label": label, "text": tfds.features.Text()}
+            features = {"image": {"encoded": image, "channels": tf.int64, "class": of_class}}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"Prepared from {self._data.name}.",
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label") if self._format == "array_record" else None,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> Mapping[str, Any]:
+        del dl_manager
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split: str) -> Any:
+        if self._reader is None:
+            return _examples(self._data, split, self._format)
+        import apache_beam as beam  # noqa: PLC0415  # optional
+
+        parts = beam.Create(range(_PARTS))
+        return parts | beam.Reshuffle() | beam.FlatMap(functools.partial(self._reader, split))
+
+
+def _examples(
+    data: ImageData, split: str, file_format: Format, part: int = 0, parts: int = 1
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every `parts`th example of a split, from the one numbered `part` on, with its number."""
+    examples = data.splits[split]
+    stored = examples.encoded.shard(parts, part).map(examples.content, tf.data.AUTOTUNE)
+    for place, (content, label) in enumerate(stored.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()):
+        example: dict[str, Any] = {"image": content, "label": int(label)}
+        if file_format == "tfrecord":
+            of_class = {"label": int(label), "text": data.class_names[label]}
+            channels = data.image_shape[-1]
+            example = {"image": {"encoded": content, "channels": channels, "class": of_class}}
+        yield part + place * parts, example
+
+
+_open = functools.cache(lambda dataset, source: open_dataset(dataset, **dict(source)))
+
+
+def _read_part(
+    dataset: str, source: tuple[tuple[str, Any], ...], file_format: Format, split: str, part: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    return _examples(_open(dataset, source), split, file_format, part, _PARTS)
+
+
+def _pipeline_options(options: Sequence[str]) -> Any:
+    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415  # optional
+
+    return PipelineOptions(list(options))
