@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ import training
 from keras_archs.errors import InputError
 from keras_archs.files import check_target
 from training.data.prepare import prepare
+from training.recipes import list_recipes, recipe_text
 
 app = typer.Typer(
     help="Train image classifiers and ship them as TFLite files.",
@@ -57,10 +58,11 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     own = list(inspect.signature(command).parameters.values())[:-1]
     options = []
     for name, field in training.TrainConfig.model_fields.items():
-        if name == "model_args":  # --alpha and --model-arg
+        if name in {"model_args", "recipe"}:  # commands have their own options for these
             continue
         required = field.is_required()
-        literal = get_origin(field.annotation) is Literal
+        # Typer knows no choices of values; pydantic checks them.
+        text = get_origin(field.annotation) is Literal or str in get_args(field.annotation)
         extra: Any = field.json_schema_extra
         option = typer.Option(help=field.description, rich_help_panel=extra["panel"])
         options.append(
@@ -69,7 +71,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
                 inspect.Parameter.KEYWORD_ONLY,
                 # None is as good as not given: TrainConfig then asks for it, or works it out.
                 default=None if required or field.default_factory else field.default,
-                annotation=Annotated[str if literal else field.annotation, option],
+                annotation=Annotated[str if text else field.annotation, option],
             )
         )
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -96,6 +98,13 @@ def train(
         bool,
         typer.Option("--force", help="Let --resume go on with settings other than the run's."),
     ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="Settings to begin with, see `keras-archs recipes`; options here come over them.",
+        ),
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(help="Width multiplier, for networks with one.", rich_help_panel="Network"),
@@ -117,23 +126,24 @@ def train(
     model_args = dict(map(_parse_model_arg, model_arg or []))
     if alpha is not None:
         model_args["alpha"] = alpha
+    # What is not given is not the default here but the run's, the recipe's or TrainConfig's.
+    sources = {name: context.get_parameter_source(name) for name in settings}
+    given = {
+        name: settings[name]
+        for name, source in sources.items()
+        if source and source.name == "COMMANDLINE"
+    }
+    if model_args:
+        given["model_args"] = model_args
     if resume:
-        if overwrite:
-            raise InputError("--overwrite cannot go with --resume.")
-        sources = {name: context.get_parameter_source(name) for name in settings}
-        changes = {
-            name: settings[name]
-            for name, source in sources.items()
-            if source and source.name == "COMMANDLINE"
-        }
-        if model_args:
-            changes["model_args"] = model_args
-        _print_training(out, training.resume(out, changes=changes, force=force))
+        for option, value in {"--overwrite": overwrite, "--recipe": recipe}.items():
+            if value:
+                raise InputError(f"{option} cannot go with --resume.")
+        _print_training(out, training.resume(out, changes=given, force=force))
         return
     if force:
         raise InputError("--force goes with --resume; --overwrite replaces a run.")
-    given = {name: value for name, value in settings.items() if value is not None}
-    config = training.TrainConfig(**given, model_args=model_args)
+    config = training.load_recipe(recipe, **given) if recipe else training.TrainConfig(**given)
     _print_training(out, training.train(config, out, overwrite=overwrite))
 
 
@@ -255,6 +265,20 @@ def models(
 ) -> None:
     """List the networks by name."""
     print("\n".join(keras_archs.list_models(pattern)))
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Recipe to print.", show_default=False)] = None,
+) -> None:
+    """List the recipes of training, or print one to read or to change."""
+    if name:
+        print(recipe_text(name), end="")
+        return
+    table = Table("recipe", "version", "source", "what for")
+    for each in list_recipes():
+        table.add_row(each.name, str(each.version), each.source, each.description.split(". ")[0])
+    Console().print(table)
 
 
 def _parse_model_arg(text: str) -> tuple[str, Any]:

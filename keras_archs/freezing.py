@@ -25,7 +25,7 @@ def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = Fa
         ValueError: the model is not functional, or has no such level or layer.
     """
     check_functional(model)
-    frozen = set() if until is None else _upstream(model, _layer_name(model, until))
+    frozen = set() if until is None else upstream(model, _layer_name(model, until))
     for layer in model.layers:
         # Keras hands down what is set only if the outer layer had another value before.
         for each in (layer, *inner_layers(layer)):
@@ -50,8 +50,8 @@ def _layer_name(model: keras.Model, until: int | str) -> str:
     return levels[until]
 
 
-def _upstream(model: keras.Model, name: str) -> set[str]:
-    """The layer and all that its output depends on."""
+def upstream(model: keras.Model, name: str) -> set[str]:
+    """Names of the layer and of all that its output depends on."""
     needed = {
         id(out) for call in calls(model) if call.operation.name == name for out in call.outputs
     }

@@ -2,6 +2,7 @@
 
 from training.config import TrainConfig
 from training.data import ImageData, open_dataset
+from training.recipes import load_recipe
 from training.run import Run, evaluate, load_run, resume, train
 from training.stopping import TrainingStopped
 
@@ -11,6 +12,7 @@ __all__ = [
     "TrainConfig",
     "TrainingStopped",
     "evaluate",
+    "load_recipe",
     "load_run",
     "open_dataset",
     "resume",

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_file
+from training.averaging import Averages
 from training.config import TrainConfig
 
 KEPT = 2
@@ -48,13 +49,13 @@ class Checkpoint:
     progress: Progress
     arrays: list[np.ndarray]
 
-    def restore(self, model: keras.Model) -> None:
-        """Gives a compiled model its variables.
+    def restore(self, model: keras.Model, averages: Averages | None = None) -> None:
+        """Gives a compiled model, and the averages of its weights, their variables.
 
         Raises:
             InputError: they are those of another model or optimizer.
         """
-        variables = _variables(model)
+        variables = _variables(model, averages)
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [array.shape for array in self.arrays]:
             raise InputError(
@@ -75,14 +76,16 @@ class Checkpoints:
 
     folder: Path
 
-    def save(self, model: keras.Model, progress: Progress) -> None:
+    def save(
+        self, model: keras.Model, progress: Progress, averages: Averages | None = None
+    ) -> None:
         """Writes a checkpoint and removes all but the newest ones.
 
         Raises:
             NotFiniteError: a variable is not worth keeping; no file has changed.
             OSError: it cannot be written; those before it are as they were.
         """
-        arrays = [np.asarray(variable) for variable in _variables(model)]
+        arrays = [np.asarray(variable) for variable in _variables(model, averages)]
         if not all(np.isfinite(array).all() for array in arrays):
             raise NotFiniteError
         state = asdict(progress) | {"config": progress.config.model_dump(mode="json")}
@@ -136,6 +139,7 @@ def _name(index: int) -> str:
     return f"{index:06}.npy"
 
 
-def _variables(model: keras.Model) -> list[Any]:
-    """Weights, statistics and seeds, the optimizer's with its loss scale, and the metrics'."""
-    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+def _variables(model: keras.Model, averages: Averages | None) -> list[Any]:
+    """Weights, statistics, seeds, the optimizer's with its loss scale, the metrics', averages."""
+    more = averages.variables if averages else []
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables, *more]

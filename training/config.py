@@ -1,10 +1,11 @@
 """The settings of a training run, checked when they are made."""
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.registry import check_arguments
@@ -23,11 +24,33 @@ _NOT_MODEL_ARGS = {
 
 NETWORK, DATA, AUGMENTATION = "Network", "Data", "Augmentation"
 OPTIMISATION, SAFETY = "Optimisation", "Safety"
+FINE_TUNING, DISTILLATION = "Fine-tuning", "Distillation"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
     """A field with its description and the part of the command line's help that it belongs to."""
     return Field(*default, description=description, json_schema_extra={"panel": panel}, **rest)
+
+
+class OptimizerDefaults(NamedTuple):
+    """What an optimizer does without being told: its rate for 256 images, and how that scales."""
+
+    learning_rate: float
+    power: float
+    weight_decay: float
+
+
+DEFAULTS = {
+    "adamw": OptimizerDefaults(0.005, 0.5, 0.05),
+    "sgd": OptimizerDefaults(0.1, 1, 0.0005),
+    "rmsprop": OptimizerDefaults(0.016, 1, 1e-5),  # 0.256 for 4,096: EfficientNet
+    "lamb": OptimizerDefaults(0.0018, 0.5, 0.02),  # 0.005 for 2,048: ResNet strikes back
+}
+
+
+def scale_of_rate(optimizer: str, ratio: float) -> float:
+    """The factor on a learning rate for `ratio` times as many images in a step."""
+    return ratio ** DEFAULTS[optimizer].power
 
 
 class TrainConfig(BaseModel):
@@ -38,6 +61,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    recipe: str | None = _setting(NETWORK, "Name and version of the recipe behind it.", None)
     model: str = _setting(NETWORK, "Name of the network, see keras_archs.list_models().")
     model_args: dict[str, Any] = _setting(NETWORK, "The network's own arguments.", {})
     dataset: str = _setting(
@@ -52,6 +76,13 @@ class TrainConfig(BaseModel):
         " rounded up to a multiple of 32, from 64 to the network's default.",
         None,
         ge=1,
+    )
+    progressive_from: int | None = _setting(
+        DATA,
+        "Size of the first epochs' images; it grows in four stages, by multiples of 32, up to"
+        " image_size, and RandAugment's strength with it.",
+        None,
+        ge=32,
     )
     skip_corrupt: bool = _setting(DATA, "Leave out images that cannot be decoded.", False)
     flip: bool = _setting(AUGMENTATION, "Mirror half of the training images.", True)
@@ -98,28 +129,70 @@ class TrainConfig(BaseModel):
     )
     epochs: int = _setting(OPTIMISATION, "Passes over the training images.", 5, ge=1)
     batch_size: int = _setting(OPTIMISATION, "Images in a step.", 64, ge=1)
-    optimizer: Literal["adamw", "sgd"] = _setting(
-        OPTIMISATION, "adamw, or sgd with Nesterov momentum 0.9.", "adamw"
+    accumulate: int = _setting(
+        OPTIMISATION, "Batches whose gradients are averaged for one step of the optimizer.", 1, ge=1
+    )
+    optimizer: Literal["adamw", "sgd", "rmsprop", "lamb"] = _setting(
+        OPTIMISATION,
+        "adamw; sgd with Nesterov momentum 0.9; rmsprop as TensorFlow's EfficientNet has it; lamb.",
+        "adamw",
     )
     learning_rate: float = _setting(
         OPTIMISATION,
-        "Peak learning rate. If not given: 0.005 (adamw) or 0.1 (sgd) for 256 images in a step, for"
-        " others with the square root (adamw) or in proportion (sgd).",
-        default_factory=lambda given: _learning_rate(given["optimizer"], given["batch_size"] / 256),
+        "Peak learning rate. If not given, for 256 images in a step of the optimizer: 0.005"
+        " (adamw), 0.1 (sgd), 0.016 (rmsprop) or 0.0018 (lamb); for others with the square root"
+        " (adamw, lamb) or in proportion (sgd, rmsprop).",
+        default_factory=lambda given: (
+            DEFAULTS[given["optimizer"]].learning_rate
+            * scale_of_rate(given["optimizer"], given["batch_size"] * given["accumulate"] / 256)
+        ),
         gt=0,
     )
+    schedule: Literal["cosine", "step", "exponential"] = _setting(
+        OPTIMISATION,
+        "How the learning rate falls: as a cosine to the last step; or by decay_rate for each"
+        " decay_epochs, at once (step) or bit by bit (exponential).",
+        "cosine",
+    )
+    decay_epochs: float = _setting(
+        OPTIMISATION, "Epochs to one decay_rate, in step and exponential.", 30, gt=0
+    )
+    decay_rate: float = _setting(
+        OPTIMISATION, "Factor on the learning rate, in step and exponential.", 0.1, gt=0, le=1
+    )
+    final_learning_rate: float = _setting(
+        OPTIMISATION, "The learning rate does not fall below it.", 0.0, ge=0
+    )
     warmup_epochs: float = _setting(
-        OPTIMISATION, "Linear warm-up in front of the cosine decay.", 0.5, ge=0
+        OPTIMISATION, "Linear warm-up in front of the schedule.", 0.5, ge=0
     )
     weight_decay: float = _setting(
         OPTIMISATION,
-        "Share of the learning rate by which weights shrink in a step; biases and normalisation do"
-        " not. If not given: 0.05 (adamw) or 0.0005 (sgd).",
-        default_factory=lambda given: 0.05 if given["optimizer"] == "adamw" else 0.0005,
+        "Share of the learning rate by which weights shrink in a step (rmsprop: as gradient of an"
+        " L2 loss; lamb: as a part of the step that is scaled); biases and normalisation do not."
+        " If not given: 0.05 (adamw), 0.0005 (sgd), 0.00001 (rmsprop) or 0.02 (lamb).",
+        default_factory=lambda given: DEFAULTS[given["optimizer"]].weight_decay,
         ge=0,
+    )
+    clip_norm: float | None = _setting(
+        OPTIMISATION, "Largest norm of all gradients together.", None, gt=0
+    )
+    loss: Literal["crossentropy", "binary"] = _setting(
+        OPTIMISATION,
+        "crossentropy; or binary, of each class by itself, with a network that ends in sigmoids"
+        " and labels of 1 for each class that is mixed in (ResNet strikes back).",
+        "crossentropy",
     )
     label_smoothing: float = _setting(
         OPTIMISATION, "Share of each label that is spread over all classes.", 0.1, ge=0, lt=1
+    )
+    ema: float | None = _setting(
+        OPTIMISATION,
+        "Decay of moving averages of weights and batch norm statistics, such as 0.9999; they are"
+        " what is validated and saved.",
+        None,
+        gt=0,
+        lt=1,
     )
     batch_norm_momentum: float = _setting(
         OPTIMISATION,
@@ -139,6 +212,38 @@ class TrainConfig(BaseModel):
         "Compute the same to the last bit each time, on the same machine and versions; slower.",
         False,
     )
+    init: str | None = _setting(
+        FINE_TUNING,
+        "Weights to start from: imagenet, a run folder, a .keras file or a file of weights. The"
+        " classifier is a new one where the classes differ.",
+        None,
+    )
+    freeze: int | str | None = _setting(
+        FINE_TUNING,
+        "Last stage that is not trained, as a level (see keras_archs.feature_info) or a layer.",
+        None,
+    )
+    freeze_batch_norm: bool = _setting(
+        FINE_TUNING, "Keep all batch norms as they are, their statistics, too.", False
+    )
+    layer_decay: float | None = _setting(
+        FINE_TUNING,
+        "Factor on the learning rate from one stage to the one in front of it.",
+        None,
+        gt=0,
+        le=1,
+    )
+    teacher: str | None = _setting(
+        DISTILLATION,
+        "Network whose scores are learned from: a run folder, a .keras file or NAME:WEIGHTS, such"
+        " as resnet50:imagenet. One of a .keras file without preprocessing gets the images as the"
+        " network itself does.",
+        None,
+    )
+    distill_weight: float = _setting(
+        DISTILLATION, "Share of the teacher in the loss.", 0.5, gt=0, le=1
+    )
+    distill_temperature: float = _setting(DISTILLATION, "Divisor of the logits of both.", 4.0, gt=0)
     checkpoint_steps: int | None = _setting(
         SAFETY,
         "Steps from one checkpoint to the next; there is one at the end of each epoch as well. If"
@@ -157,7 +262,7 @@ class TrainConfig(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from error
+            raise InputError(one_line(error, type(self).model_fields)) from error
 
     @property
     def augmentation(self) -> Augmentation:
@@ -172,6 +277,12 @@ class TrainConfig(BaseModel):
             and (mine := getattr(self, name)) != (theirs := getattr(other, name))
         ]
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _level(cls, value: Any) -> Any:
+        """A level may come as text, from the command line."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":
         check_arguments(self.model, self.model_args)
@@ -179,6 +290,15 @@ class TrainConfig(BaseModel):
             instead = _NOT_MODEL_ARGS[argument]
             hint = f"; it follows from {instead}" if instead else ""
             raise InputError(f"model_args may not set {argument!r} in training{hint}.")
+        if self.final_learning_rate > self.learning_rate:
+            raise InputError(
+                f"final_learning_rate={self.final_learning_rate} must not be above"
+                f" learning_rate={self.learning_rate}."
+            )
+        if self.teacher is not None and self.loss == "binary":
+            raise InputError("teacher goes with loss='crossentropy', got loss='binary'.")
+        if self.init is not None and self.model_args.get("weights") is not None:
+            raise InputError("init and model_args' weights exclude each other; give one of them.")
         if self.warmup_epochs >= self.epochs:
             raise InputError(
                 f"warmup_epochs must be less than epochs={self.epochs}, got {self.warmup_epochs}."
@@ -186,21 +306,18 @@ class TrainConfig(BaseModel):
         return self
 
 
-_FREE = {"data_dir", "checkpoint_steps", "on_nan"}
+_FREE = {"recipe", "data_dir", "checkpoint_steps", "on_nan"}
 """Settings that change nothing of what a run computes."""
 
 
-def _learning_rate(optimizer: str, share: float) -> float:
-    return 0.005 * share**0.5 if optimizer == "adamw" else 0.1 * share
-
-
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError, fields: Iterable[str]) -> str:
+    """The first of the errors that pydantic has found, with the nearest of the fields' names."""
     first = error.errors()[0]
     if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
         return str(cause)
     field = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return f"There is no setting {field!r}.{did_you_mean(field, TrainConfig.model_fields)}"
+        return f"There is no setting {field!r}.{did_you_mean(field, fields)}"
     if first["type"] == "missing":
         return f"The setting {field!r} is missing."
     message = first["msg"].removeprefix("Input ")

@@ -6,14 +6,15 @@ begin the callbacks anew. Of Keras, the loop takes public methods alone.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
+from training.averaging import Averages
 from training.checkpoints import NotFiniteError, Progress
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
@@ -36,16 +37,22 @@ class Loop:
     """Trains a compiled model from where `progress` stands to its last epoch.
 
     Attributes:
+        network: of the same layers, and not compiled: what is saved.
+        averages: of its weights, which are validated and saved in their place.
         batches: gives the batches for training from a step of an epoch on.
+        restarts: epochs whose batches are to be asked for anew.
         validation: batches.
         steps: in an epoch.
         taken: steps, of this process.
     """
 
     model: keras.Model
+    network: keras.Model
+    averages: Averages | None
     folder: RunFolder
     progress: Progress
     batches: Callable[[int, int], Any]
+    restarts: Collection[int]
     validation: Any
     steps: int
     taken: int = 0
@@ -72,7 +79,8 @@ class Loop:
             hooks.on_train_begin()
             iterator = None
             while self.progress.epoch < self.progress.config.epochs:
-                iterator = iterator or iter(self.batches(self.progress.epoch, self.progress.step))
+                if iterator is None or self.progress.epoch in self.restarts:
+                    iterator = iter(self.batches(self.progress.epoch, self.progress.step))
                 try:
                     self._train(iterator, hooks, request)
                     self._end_epoch(self._validate(hooks, request), hooks)
@@ -93,6 +101,8 @@ class Loop:
         for step in range(progress.step, self.steps):
             hooks.on_train_batch_begin(step)
             logs = _floats(self.model.train_function(iterator))
+            if self.averages:
+                self.averages.update()
             hooks.on_train_batch_end(step, logs)
             progress.step += 1
             self.taken += 1
@@ -110,7 +120,8 @@ class Loop:
         logs = _floats(model.get_metrics_result())
         trained = [np.array(variable) for variable in model.metrics_variables]
         try:
-            found = model.evaluate(self.validation, callbacks=hooks, return_dict=True)
+            with self._averaged():
+                found = model.evaluate(self.validation, callbacks=hooks, return_dict=True)
         except _AskedToStop:
             for variable, value in zip(model.metrics_variables, trained, strict=True):
                 variable.assign(value)
@@ -124,10 +135,14 @@ class Loop:
         progress.epoch, progress.step = progress.epoch + 1, 0
         with self._writing():
             folder.write_log(progress.history)
-            folder.save_last(self.model, progress.epoch)
+            with self._averaged():
+                folder.save_last(self.network, progress.epoch)
         self._save()
         with self._writing():
             folder.keep_if_best(progress.history)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.averages.in_model() if self.averages else nullcontext()
 
     def _is_due(self) -> bool:
         if every := self.progress.config.checkpoint_steps:
@@ -136,7 +151,7 @@ class Loop:
 
     def _save(self) -> None:
         with self._writing():
-            self.folder.checkpoints.save(self.model, self.progress)
+            self.folder.checkpoints.save(self.model, self.progress, self.averages)
         self._saved_at = time.monotonic()
 
     @contextmanager
@@ -187,7 +202,7 @@ class Loop:
             )
         self._not_finite_at.add(place)
         warnings.warn(f"{found}; going back to {good}.", stacklevel=2)
-        checkpoint.restore(self.model)
+        checkpoint.restore(self.model, self.averages)
         self.progress = checkpoint.progress
         with self._writing():
             self.folder.write_log(self.progress.history)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import Family, find
+from training.averaging import Averages
 from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
+from training.distillation import Student, load_teacher
+from training.finetuning import freeze, initialise
 from training.loop import Loop, build_state
-from training.optimization import make_optimizer
+from training.optimization import make_loss, make_optimizer
 from training.plots import plot_confusion_matrix, plot_curves
+from training.progressive import Stage, any_size, make_stages
 from training.run_folder import RunFolder, Settings, write_json
 
 
@@ -58,7 +63,13 @@ class Run:
         return keras.saving.load_model(self.folder.best, compile=False)
 
     def batches(
-        self, split: str, training: bool = False, epoch: int = 0, step: int = 0, epochs: int = 1
+        self,
+        split: str,
+        training: bool = False,
+        epoch: int = 0,
+        step: int = 0,
+        epochs: int = 1,
+        stage: Stage | None = None,
     ) -> Any:
         """Batches of `"train"`, `"validation"` or `"test"` as the model takes them.
 
@@ -69,16 +80,20 @@ class Run:
         """
         height, _, channels = self.settings.input_shape
         config = self.settings.config
+        augmentation = config.augmentation
+        if stage:
+            magnitude = config.randaugment_magnitude * stage.strength
+            augmentation = replace(augmentation, randaugment_magnitude=magnitude)
         return make_batches(
             self.data.splits[split],
-            image_size=height,
+            image_size=stage.image_size if stage else height,
             channels=channels,
             classes=len(self.settings.class_names),
             batch_size=config.batch_size,
             preprocess=self.family.preprocessing,
             training=training,
             seed=config.seed,
-            augmentation=config.augmentation,
+            augmentation=augmentation,
             epoch=epoch,
             step=step,
             epochs=epochs,
@@ -121,11 +136,10 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     data = _open_data(config)
     run = Run(folder, Settings(config, _input_shape(config, data), data.class_names), data)
     with _arithmetic(config):
-        model = _build(run.settings)
-        steps = _compile(run, model)
+        trained = _prepare(run)
         folder.clear()
         folder.write_settings(run.settings)
-        return _fit_and_evaluate(run, model, steps, Progress(config))
+        return _fit_and_evaluate(run, trained, Progress(config))
 
 
 def resume(
@@ -164,16 +178,15 @@ def resume(
     run = _open_run(folder, replace(stored, config=config))
     run = replace(run, settings=replace(run.settings, input_shape=_input_shape(config, run.data)))
     with _arithmetic(config):
-        model = _build(run.settings)
-        steps = _compile(run, model)
+        trained = _prepare(run, initialised=checkpoint is not None)
         if checkpoint:
-            checkpoint.restore(model)
+            checkpoint.restore(trained.model, trained.averages)
         step = progress.step * progress.config.batch_size // config.batch_size
         progress = replace(progress, config=config, step=step)
         folder.write_settings(run.settings)
         folder.write_log(progress.history)
         folder.keep_if_best(progress.history)
-        return _fit_and_evaluate(run, model, steps, progress)
+        return _fit_and_evaluate(run, trained, progress)
 
 
 def load_run(out: str | Path) -> Run:
@@ -220,21 +233,21 @@ def _input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
         size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
     else:
         size = family.size
-    return size, size, 3 if config.model_args.get("weights") == "imagenet" else channels
+    imagenet = "imagenet" in {config.init, config.model_args.get("weights")}
+    return size, size, 3 if imagenet else channels
 
 
-def _build(settings: Settings) -> keras.Model:
-    keras.utils.set_random_seed(settings.config.seed)
-    model = keras_archs.create_model(
-        settings.config.model,
-        input_shape=settings.input_shape,
-        classes=len(settings.class_names),
-        **settings.config.model_args,
-    )
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = settings.config.batch_norm_momentum
-    return model
+def _build(settings: Settings, **changes: Any) -> keras.Model:
+    config = settings.config
+    arguments = {
+        "input_shape": settings.input_shape,
+        "classes": len(settings.class_names),
+        **config.model_args,
+        **changes,
+    }
+    if config.loss == "binary":
+        arguments["classifier_activation"] = "sigmoid"
+    return keras_archs.create_model(config.model, **arguments)
 
 
 @contextmanager
@@ -250,32 +263,83 @@ def _arithmetic(config: TrainConfig) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _compile(run: Run, model: keras.Model) -> int:
-    """Readies a model for training; returns the number of steps in an epoch."""
-    config = run.settings.config
+@dataclass(frozen=True)
+class _Trained:
+    """What is trained: a network, the compiled model of its layers, averages of its weights.
+
+    Attributes:
+        steps: in an epoch.
+        stages: epochs by the size of their images.
+    """
+
+    network: keras.Model
+    model: keras.Model
+    averages: Averages | None
+    steps: int
+    stages: list[Stage]
+
+
+def _prepare(run: Run, initialised: bool = False) -> _Trained:
+    """Builds and compiles all that is trained; `initialised` if it gets its weights anyway."""
+    settings, config = run.settings, run.settings.config
+    stages = make_stages(config, settings.input_shape[0])
+    build = partial(_build, settings)
+    keras.utils.set_random_seed(config.seed)
+    network = build()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    if config.init is not None and not initialised:
+        initialise(network, config.init, build, settings.class_names)
+    freeze(network, config)
+    source = network if config.progressive_from is None else any_size(network, build)
+    ends = source.input, source.output
+    model = (
+        keras.Model(*ends, name=network.name)
+        if config.teacher is None
+        else Student(
+            *ends,
+            teacher=load_teacher(config, settings),
+            weight=config.distill_weight,
+            temperature=config.distill_temperature,
+            name=network.name,
+        )
+    )
     steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
     model.compile(
         optimizer=make_optimizer(config, model, steps_per_epoch=steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+        loss=make_loss(config),
         metrics=["accuracy"],
     )
-    build_state(model, len(run.settings.class_names))
-    return steps
+    build_state(model, len(settings.class_names))
+    averages = None if config.ema is None else Averages(model, config.ema)
+    return _Trained(network, model, averages, steps, stages)
 
 
-def _fit_and_evaluate(
-    run: Run, model: keras.Model, steps: int, progress: Progress
-) -> dict[str, Any]:
+def _fit_and_evaluate(run: Run, trained: _Trained, progress: Progress) -> dict[str, Any]:
     config, folder = run.settings.config, run.folder
+
+    def batches(epoch: int, step: int) -> Any:
+        stage = next(each for each in trained.stages if epoch < each.stop)
+        return run.batches(
+            "train",
+            training=True,
+            epoch=epoch,
+            step=step,
+            epochs=stage.stop - epoch,
+            stage=stage,
+        )
+
     loop = Loop(
-        model,
+        trained.model,
+        trained.network,
+        trained.averages,
         folder,
         progress,
-        batches=lambda epoch, step: run.batches(
-            "train", training=True, epoch=epoch, step=step, epochs=config.epochs - epoch
-        ),
+        batches=batches,
+        restarts=[stage.first for stage in trained.stages],
         validation=run.batches("validation"),
-        steps=steps,
+        steps=trained.steps,
     )
     started = time.perf_counter()
     loop.run([keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)])
@@ -288,7 +352,7 @@ def _fit_and_evaluate(
         "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
         "machine": _machine(),
     }
-    plot_curves(folder.history(), f"{model.name} on {config.dataset}", folder.curves)
+    plot_curves(folder.history(), f"{trained.network.name} on {config.dataset}", folder.curves)
     write_json(folder.metrics, metrics)
     shutil.rmtree(folder.checkpoints.folder)
     return metrics

@@ -1,0 +1,168 @@
+"""Recipes: the shipped ones, files of one's own, and the command line over them."""
+
+import re
+import sys
+
+import pytest
+import yaml
+
+import keras_archs
+import training
+from keras_archs import cli
+from training.recipes import list_recipes, recipe_text
+
+MODELS = {
+    "imagenet-mobilenet": ["mobilenet", "mobilenetv2"],
+    "imagenet-mobilenet-v3": keras_archs.list_models("mobilenetv3*"),
+    "imagenet-efficientnet": keras_archs.list_models("efficientnet*"),
+    "imagenet-resnet-rsb-a1": keras_archs.list_models("*resne[tx]*"),
+    "imagenet-resnet-rsb-a2": keras_archs.list_models("*resne[tx]*"),
+    "imagenet-resnet-rsb-a3": keras_archs.list_models("*resne[tx]*"),
+    "small-data": keras_archs.list_models(),
+    "finetune": keras_archs.list_models(),
+    "fast": keras_archs.list_models(),
+}
+
+# arXiv:2110.00476, table 2.
+STRIKES_BACK = {
+    "epochs": (600, 300, 100),
+    "learning_rate": (5e-3, 5e-3, 8e-3),
+    "weight_decay": (0.01, 0.02, 0.02),
+    "label_smoothing": (0.1, 0.0, 0.0),
+    "image_size": (224, 224, 160),
+    "randaugment_magnitude": (7, 7, 6),
+    "mixup": (0.2, 0.1, 0.1),
+    "cutmix": (1.0, 1.0, 1.0),
+    "test_crop": (0.95, 0.95, 0.95),
+    "batch_size": (2048, 2048, 2048),
+    "warmup_epochs": (5, 5, 5),
+    "model_args": ({"drop_connect_rate": 0.05}, {"drop_connect_rate": 0.05}, {}),
+}
+
+
+def test_shipped_recipes_are_these():
+    assert [recipe.name for recipe in list_recipes()] == sorted(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_recipe_fits_all_networks_of_its_family(name):
+    for model in MODELS[name]:
+        if "inception" not in model:
+            training.load_recipe(name, model=model, dataset="any")
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_resnet_strikes_back(column):
+    name = f"imagenet-resnet-rsb-a{column + 1}"
+    config = training.load_recipe(name, model="resnet50", dataset="any")
+    assert (config.optimizer, config.loss, config.schedule) == ("lamb", "binary", "cosine")
+    for setting, row in STRIKES_BACK.items():
+        assert getattr(config, setting) == row[column], setting
+
+
+def test_overrides_win_and_model_args_add_up():
+    config = training.load_recipe(
+        "imagenet-efficientnet",
+        model="efficientnetb0",
+        dataset="any",
+        epochs=5,
+        warmup_epochs=1,
+        model_args={"dropout_rate": 0.3},
+    )
+    assert config.epochs == 5 == training.TrainConfig.model_fields["epochs"].default
+    assert config.model_args == {"drop_connect_rate": 0.2, "dropout_rate": 0.3}
+    assert config.recipe == "imagenet-efficientnet 1"
+
+
+def test_learning_rates_follow_the_images_in_a_step():
+    def rate(name, model, **changes):
+        return training.load_recipe(name, model=model, dataset="any", **changes).learning_rate
+
+    rmsprop = "imagenet-efficientnet", "efficientnetb0"
+    assert rate(*rmsprop, batch_size=256) == pytest.approx(0.016)
+    assert rate(*rmsprop, batch_size=256, accumulate=4) == pytest.approx(0.064)
+    assert rate(*rmsprop, batch_size=256, learning_rate=1.0) == 1.0
+    lamb = "imagenet-resnet-rsb-a2", "resnet50"
+    assert rate(*lamb, batch_size=512) == pytest.approx(0.0025)
+    # Those of another optimizer mean nothing.
+    assert rate(*lamb, batch_size=256, optimizer="sgd") == 0.1
+
+
+def write(path, **changes):
+    content = yaml.safe_load(recipe_text("fast")) | changes
+    path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"epoch": 3}}, "no setting 'epoch'. Did you mean 'epochs'"),
+        ({"settings": {"epochs": 0}}, "epochs should be greater than or equal to 1, got 0"),
+        ({"settings": [1]}, "settings should be a valid dictionary"),
+        ({"name": None}, "'name' is missing"),
+        ({"setting": {}}, "no setting 'setting'. Did you mean 'settings'"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, changes, message):
+    path = write(tmp_path / "own.yaml", **changes)
+    with pytest.raises(ValueError, match=f"own.yaml.*{message}") as error:
+        training.load_recipe(path, model="mobilenet", dataset="any")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2", "just words", ""])
+def test_files_that_are_no_recipes(tmp_path, text):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"own\.yaml") as error:
+        training.load_recipe(tmp_path / "own.yaml", model="mobilenet", dataset="any")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="Did you mean 'small-data'"):
+        training.load_recipe("smal-data", model="mobilenet", dataset="any")
+    with pytest.raises(ValueError, match=r"no/such\.yaml"):
+        training.load_recipe("no/such.yaml", model="mobilenet", dataset="any")
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-archs", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
+    path = write(tmp_path / "own.yaml", settings={"epochs": 9, "ema": 0.9, "flip": False})
+    found = []
+
+    def train(config, out, overwrite):  # noqa: ARG001
+        found.append(config)
+        raise training.TrainingStopped("enough")
+
+    monkeypatch.setattr(training, "train", train)
+    words = ["train", "--model", "mobilenet", "--dataset", "any", "--out", tmp_path / "run"]
+    # 5 is what TrainConfig has by itself.
+    call(*words, "--recipe", path, "--epochs", 5, "--freeze", 3, "--alpha", 0.5)
+    config = found[0]
+    assert (config.epochs, config.ema, config.flip, config.freeze) == (5, 0.9, False, 3)
+    assert config.model_args == {"alpha": 0.5}
+    assert config.recipe == "fast 1"
+    assert config.batch_size == training.TrainConfig.model_fields["batch_size"].default
+    assert call(*words, "--recipe", "fats")[0] == 2
+
+
+def test_command_line_lists_and_prints(call):
+    code, out, _ = call("recipes")
+    assert code == 0
+    assert all(re.search(rf"\b{name}\b", out) for name in MODELS)
+    assert call("recipes", "finetune")[1] == recipe_text("finetune")
+    code, _, err = call("recipes", "finetuned")
+    assert code == 2
+    assert "Did you mean 'finetune'" in err
