@@ -1,6 +1,8 @@
 """make_batches: what it yields, in which order, and what one seed settles."""
 
 import math
+import re
+from itertools import chain
 from typing import Any
 
 import keras
@@ -142,6 +144,40 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
         np.testing.assert_array_equal(one[1], other[1])
 
 
+@settings(deadline=None, max_examples=10)
+@given(
+    workers=st.integers(1, 4),
+    share=st.integers(1, 4),
+    extra=st.integers(0, 30),
+    limit=st.sampled_from([2**30, 16 * 7]),
+    begin=st.integers(0, 1),
+)
+def test_workers_share_each_batch_of_one_process(workers, share, extra, limit, begin):
+    size = workers * share
+    images = numbered(size + extra, channels=1)
+    options = {"channels": 1, "batch_size": size, "step": begin, "epochs": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "MEMORY_LIMIT", limit)
+        whole = list(batch(images, **options).as_numpy_iterator())
+        parts = [batch(images, **options, shard=(i, workers)) for i in range(workers)]
+        assert {int(part.cardinality()) for part in parts} == {len(whole)}
+        steps = list(zip(*(part.as_numpy_iterator() for part in parts), strict=True))
+    for one, found in zip(whole, steps, strict=True):
+        assert {len(labels) for _, labels in found} == {share}
+        for all_of_it, of_workers in zip(one, zip(*found, strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(of_workers), all_of_it)
+
+
+@pytest.mark.parametrize("count", [2, 23, 24])
+def test_workers_evaluate_every_image_once(count):
+    parts = [batch(numbered(count), training=False, shard=(i, 4)) for i in range(4)]
+    found = [
+        order(np.concatenate([x for x, _ in part] or [np.empty((0, 4, 4, 3))])) for part in parts
+    ]
+    assert sorted(chain(*found)) == list(range(count))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
 def test_what_a_run_has_behind_it_is_not_decoded_again(monkeypatch):
     decoded = []
 
@@ -239,9 +275,18 @@ def test_preprocess_gets_float32_from_0_to_255_under_a_mixed_policy():
 
 
 @pytest.mark.parametrize(
-    "change", [{"image_size": 0}, {"batch_size": -1}, {"classes": 0}, {"channels": 4}]
+    "change",
+    [
+        {"image_size": 0},
+        {"batch_size": -1},
+        {"classes": 0},
+        {"channels": 4},
+        {"shard": (2, 2)},
+        {"batch_size": 3, "shard": (0, 2)},
+        {"batch_size": 3, "shard": (0, 2), "training": False},
+    ],
 )
 def test_refused(change):
     (name, value), *_ = change.items()
-    with pytest.raises(InputError, match=f"{name}: {value} given; allowed "):
+    with pytest.raises(InputError, match=re.escape(f"{name}: {value} given; allowed ")):
         batch(numbered(4), **change)

@@ -27,6 +27,7 @@ def make_batches(
     epoch: int = 0,
     step: int = 0,
     epochs: int = 1,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Resize, shuffle, flip and crop, batch and preprocess images.
 
@@ -52,13 +53,16 @@ def make_batches(
         epoch: the one to begin with.
         step: the one of that epoch to begin with; nothing before it is decoded for it.
         epochs: how many follow each other, the first one included.
+        shard: `(i, n)`, worker i of n. For training it gets the places from `i * b / n` on of each
+            batch, `b / n` of them: what all workers get in a step is the batch of one process.
+            Otherwise it gets every nth image, from the ith on.
 
     Returns:
         float32 images `[b, image_size, image_size, channels]` and float32 labels `[b, classes]`,
-        of known cardinality.
+        of known cardinality; b is the worker's share of the batch size.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or a batch does not divide by the workers.
     """
     for name, value in (
         ("image_size", image_size),
@@ -69,19 +73,25 @@ def make_batches(
             raise InputError(f"{name}: {value} given; allowed is 1 or more")
     if channels not in (1, 3):
         raise InputError(f"channels: {channels} given; allowed are 1 and 3")
+    worker, workers = shard
+    if not 0 <= worker < workers:
+        raise InputError(f"shard: {shard} given; allowed is (0, n) to (n - 1, n)")
 
     def load(*example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = examples.decode(*example)
         return _resize(image, image_size, channels), label
 
     count = len(examples)
-    images = examples.encoded.map(load, num_parallel_calls=tf.data.AUTOTUNE)
     cached = count * image_size * image_size * channels <= MEMORY_LIMIT
     if not training:
-        batches = (images.cache() if cached else images).batch(batch_size)
+        _require_whole_shares(batch_size, workers)
+        images = examples.encoded.shard(workers, worker).map(load, tf.data.AUTOTUNE)
+        batches = (images.cache() if cached else images).batch(batch_size // workers)
     else:
+        images = examples.encoded.map(load, tf.data.AUTOTUNE)
         steps = steps_in_epoch(count, batch_size)
         batch_size = min(batch_size, count)
+        _require_whole_shares(batch_size, workers)
         if cached:
             blocks, block_size = images.batch(count).cache(), count
         else:
@@ -104,10 +114,12 @@ def make_batches(
                     epoch=now,
                     start=tf.cast(now == epoch, tf.int64) * (step * batch_size),
                     stop=steps * batch_size,
+                    batch_size=batch_size,
+                    shard=shard,
                 )
             )
             .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size, drop_remainder=True)
+            .batch(batch_size // workers, drop_remainder=True)
             .apply(tf.data.experimental.assert_cardinality(epochs * steps - step))
         )
     return batches.map(
@@ -122,6 +134,13 @@ def make_batches(
 def steps_in_epoch(count: int, batch_size: int) -> int:
     """Batches for training that so many images make."""
     return max(1, count // batch_size)
+
+
+def _require_whole_shares(batch_size: int, workers: int) -> None:
+    if batch_size % workers:
+        raise InputError(
+            f"batch_size: {batch_size} given; allowed for {workers} workers are its multiples"
+        )
 
 
 def _resize(image: tf.Tensor, size: int, channels: int) -> tf.Tensor:
@@ -141,8 +160,10 @@ def _in_order(
     epoch: tf.Tensor,
     start: tf.Tensor,
     stop: int,
+    batch_size: int,
+    shard: tuple[int, int],
 ) -> tf.data.Dataset:
-    """The examples at the places from `start` to `stop` of an epoch's order.
+    """The examples at a worker's places from `start` to `stop` of an epoch's order.
 
     The order is random within a block. Unlike `Dataset.shuffle`, whose state is a buffer and
     whatever it drew before, a permutation by index can be entered anywhere.
@@ -161,8 +182,13 @@ def _in_order(
             index = tf.random.experimental.index_shuffle(place - first, key, size - 1)
             return tf.stack([epoch, place]), *(part[index] for part in parts)
 
-        places = tf.maximum(first, start), tf.minimum(first + size, stop)
-        return tf.data.Dataset.range(*places).map(pick)
+        places = tf.data.Dataset.range(tf.maximum(first, start), tf.minimum(first + size, stop))
+        return places.filter(is_own).map(pick)
+
+    worker, workers = shard
+
+    def is_own(place: tf.Tensor) -> tf.Tensor:
+        return place % batch_size * workers // batch_size == worker
 
     return blocks.enumerate().skip(start // block_size).flat_map(of_block)
 
