@@ -20,6 +20,7 @@ _NOT_MODEL_ARGS = {
 
 
 NETWORK, DATA, OPTIMISATION, SAFETY = "Network", "Data", "Optimisation", "Safety"
+DEVICES = "Devices"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
@@ -97,6 +98,13 @@ class TrainConfig(BaseModel):
         OPTIMISATION,
         "Compute the same to the last bit each time, on the same machine and versions; slower.",
         False,
+    )
+    strategy: Literal["none", "mirrored", "multiworker", "tpu", "auto"] = _setting(
+        DEVICES,
+        "none: one device. mirrored: all GPUs of this machine. multiworker: the processes that"
+        " TF_CONFIG or SLURM names. tpu. auto: whichever of these is found. batch_size is that of"
+        " all together.",
+        "none",
     )
     checkpoint_steps: int | None = _setting(
         SAFETY,

@@ -20,6 +20,7 @@ from keras_archs.registry import Family, find
 from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
+from training.distribution import Devices, open_devices
 from training.loop import Loop, build_state
 from training.optimization import make_optimizer
 from training.plots import plot_confusion_matrix, plot_curves
@@ -58,14 +59,21 @@ class Run:
         return keras.saving.load_model(self.folder.best, compile=False)
 
     def batches(
-        self, split: str, training: bool = False, epoch: int = 0, step: int = 0, epochs: int = 1
+        self,
+        split: str,
+        training: bool = False,
+        epoch: int = 0,
+        step: int = 0,
+        epochs: int = 1,
+        shard: tuple[int, int] = (0, 1),
     ) -> Any:
         """Batches of `"train"`, `"validation"` or `"test"` as the model takes them.
 
         Returns:
             A `tf.data.Dataset` of float32 images `(batch, height, width, channels)` and one-hot
             labels `(batch, classes)`; for training shuffled and augmented, from that step of that
-            epoch on, to the end of so many epochs.
+            epoch on, to the end of so many epochs. Of each batch worker i of n, `shard=(i, n)`,
+            gets its part.
         """
         height, _, channels = self.settings.input_shape
         config = self.settings.config
@@ -83,6 +91,7 @@ class Run:
             epoch=epoch,
             step=step,
             epochs=epochs,
+            shard=shard,
         )
 
     def arrays(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,14 +128,15 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
-    data = _open_data(config)
-    run = Run(folder, Settings(config, _input_shape(config, data), data.class_names), data)
-    with _arithmetic(config):
-        model = _build(run.settings)
-        steps = _compile(run, model)
-        folder.clear()
-        folder.write_settings(run.settings)
-        return _fit_and_evaluate(run, model, steps, Progress(config))
+    devices = open_devices(config.strategy)
+    devices.check_batch(config.batch_size)
+    run = new_run(config, folder)
+    with _arithmetic(config), devices.own(folder.path) as path:
+        run = replace(run, folder=RunFolder(path))
+        model, steps = _compiled(run, devices)
+        run.folder.clear()
+        run.folder.write_settings(run.settings)
+        return _fit_and_evaluate(run, model, steps, Progress(config), devices)
 
 
 def resume(
@@ -153,28 +163,37 @@ def resume(
     if folder.metrics.exists():
         raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")
     config = TrainConfig(**stored.config.model_dump() | dict(changes or {}))
-    folder.remove_parts()
-    checkpoint = folder.checkpoints.load()
-    progress = checkpoint.progress if checkpoint else Progress(stored.config)
-    differences = config.differences(progress.config)
-    if differences and not force:
-        raise InputError(
-            f"The run in {str(folder.path)!r} has other settings: {'; '.join(differences)}. Give"
-            " force=True (--force) to go on with the new ones, or leave them out."
-        )
-    run = _open_run(folder, replace(stored, config=config))
-    run = replace(run, settings=replace(run.settings, input_shape=_input_shape(config, run.data)))
-    with _arithmetic(config):
-        model = _build(run.settings)
-        steps = _compile(run, model)
+    devices = open_devices(config.strategy)
+    devices.check_batch(config.batch_size)
+    with _arithmetic(config), devices.own(folder.path) as path:
+        folder = RunFolder(path)
+        folder.remove_parts()
+        checkpoint = folder.checkpoints.load()
+        progress = checkpoint.progress if checkpoint else Progress(stored.config)
+        differences = config.differences(progress.config)
+        if differences and not force:
+            raise InputError(
+                f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
+                " force=True (--force) to go on with the new ones, or leave them out."
+            )
+        run = _open_run(folder, replace(stored, config=config))
+        settings = replace(run.settings, input_shape=_input_shape(config, run.data))
+        run = replace(run, settings=settings)
+        model, steps = _compiled(run, devices)
         if checkpoint:
             checkpoint.restore(model)
         step = progress.step * progress.config.batch_size // config.batch_size
         progress = replace(progress, config=config, step=step)
-        folder.write_settings(run.settings)
+        folder.write_settings(settings)
         folder.write_log(progress.history)
         folder.keep_if_best(progress.history)
-        return _fit_and_evaluate(run, model, steps, progress)
+        return _fit_and_evaluate(run, model, steps, progress, devices)
+
+
+def new_run(config: TrainConfig, folder: RunFolder) -> Run:
+    """A run that has not begun, its dataset opened; nothing is written."""
+    data = _open_data(config)
+    return Run(folder, Settings(config, _input_shape(config, data), data.class_names), data)
 
 
 def load_run(out: str | Path) -> Run:
@@ -224,7 +243,8 @@ def _input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
     return size, size, 3 if config.model_args.get("weights") == "imagenet" else channels
 
 
-def _build(settings: Settings) -> keras.Model:
+def build_model(settings: Settings) -> keras.Model:
+    """The network of a run, with random weights from its seed."""
     keras.utils.set_random_seed(settings.config.seed)
     model = keras_archs.create_model(
         settings.config.model,
@@ -251,32 +271,49 @@ def _arithmetic(config: TrainConfig) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _compile(run: Run, model: keras.Model) -> int:
-    """Readies a model for training; returns the number of steps in an epoch."""
+def _compiled(run: Run, devices: Devices) -> tuple[keras.Model, int]:
+    """A model ready for training, on these devices, and the number of steps in an epoch."""
     config = run.settings.config
     steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
-    model.compile(
-        optimizer=make_optimizer(config, model, steps_per_epoch=steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-    )
-    build_state(model, len(run.settings.class_names))
-    return steps
+    with devices.strategy.scope():
+        model = build_model(run.settings)
+        model.compile(
+            optimizer=make_optimizer(config, model, steps_per_epoch=steps),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+        build_state(model, len(run.settings.class_names))
+    return model, steps
 
 
 def _fit_and_evaluate(
-    run: Run, model: keras.Model, steps: int, progress: Progress
+    run: Run, model: keras.Model, steps: int, progress: Progress, devices: Devices
 ) -> dict[str, Any]:
     config, folder = run.settings.config, run.folder
+    validation_steps = -(-len(run.data.splits["validation"]) // config.batch_size)
     loop = Loop(
         model,
         folder,
         progress,
-        batches=lambda epoch, step: run.batches(
-            "train", training=True, epoch=epoch, step=step, epochs=config.epochs - epoch
+        batches=lambda epoch, step: devices.share(
+            lambda shard: run.batches(
+                "train",
+                training=True,
+                epoch=epoch,
+                step=step,
+                epochs=config.epochs - epoch,
+                shard=shard,
+            ),
+            config.batch_size,
         ),
-        validation=run.batches("validation"),
+        validation=devices.share(
+            lambda shard: run.batches("validation", shard=shard),
+            config.batch_size,
+            steps=validation_steps,
+        ),
+        validation_steps=validation_steps,
         steps=steps,
+        devices=devices,
     )
     started = time.perf_counter()
     loop.run([keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)])
