@@ -10,6 +10,8 @@ from keras_archs.graph import inner_layers
 
 def all_reduce(how: str, values: list[Any]) -> list[Any]:
     """`"SUM"` or `"MEAN"` of each tensor over the replicas; for use in one."""
+    # A variable's value has no device of its own, which TensorFlow looks for.
+    values = [tf.identity(value) for value in values]
     return tf.distribute.get_replica_context().all_reduce(how, values) if values else values
 
 

@@ -19,7 +19,12 @@ from tests.training.runs import (
     start,
     wait_for,
 )
-from tests.training.workers import assert_equal_weights, run_workers, start_workers
+from tests.training.workers import (
+    assert_equal_weights,
+    run_workers,
+    start_workers,
+    without_batch_norm,
+)
 from training.config import TrainConfig
 from training.distribution import Devices, open_devices
 
@@ -33,18 +38,16 @@ def arguments(images):
 
 
 @pytest.fixture(scope="module")
-def without_batch_norm(arguments):
-    """A network whose replicas have nothing to do with each other but for the gradients."""
-    network = ["--model", "inception_v1", "--model-arg", "dropout_rate=0"]
-    rest = ["--optimizer", "sgd", "--learning-rate", 0.02, "--epochs", 3]
-    return [*network, *arguments, *rest]
+def job(arguments):
+    rest = ["--optimizer", "sgd", "--learning-rate", 0.1, "--epochs", 3]
+    return ["--model", "mobilenet", *arguments, *rest]
 
 
 @pytest.fixture(scope="module")
-def one(without_batch_norm, tmp_path_factory):
+def one(job, tmp_path_factory):
     """The run of one process on one device."""
     out = tmp_path_factory.mktemp("one") / "run"
-    assert finish(start(out, *without_batch_norm)) == 0
+    assert finish(start(out, *job, before=without_batch_norm)) == 0
     return curves(out)
 
 
@@ -65,17 +68,22 @@ def two_devices():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
-def test_two_devices_learn_what_one_does(without_batch_norm, one, tmp_path):
-    out = tmp_path / "run"
-    mirrored = start(out, *without_batch_norm, "--strategy", "mirrored", before=two_devices)
+def two_devices_without_batch_norm():
+    two_devices()
+    without_batch_norm()
+
+
+def test_two_devices_learn_what_one_does(job, one, tmp_path):
+    out, before = tmp_path / "run", two_devices_without_batch_norm
+    mirrored = start(out, *job, "--strategy", "mirrored", before=before)
     assert finish(mirrored) == 0, output(out).read_text()[-3000:]
     assert_same_curves(curves(out), one)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_learn_what_one_process_does(without_batch_norm, one, tmp_path, workers):
+def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
     out = tmp_path / "run"
-    run_workers(out, workers, *without_batch_norm, "--strategy", "multiworker")
+    run_workers(out, workers, *job, "--strategy", "multiworker", before=without_batch_norm)
     assert_same_curves(curves(out), one)
     assert_equal_weights(out, workers)
 
