@@ -29,7 +29,6 @@ LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
 )
 """What a collective operation raises when one of those who take part is gone."""
 
@@ -94,7 +93,7 @@ class Devices:
                 raise
             raise TrainingStopped(
                 "Another worker has ended or cannot be reached. Start all workers again, with"
-                f" --resume, to go on from the last checkpoint. ({error.message.splitlines()[0]})"
+                f" --resume, to go on from the last checkpoint. ({type(error).__name__}, see above)"
             ) from error
 
     def agree(self, asked: Signals | None = None, due: bool = False) -> tuple[Signals | None, bool]:

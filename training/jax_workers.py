@@ -7,6 +7,7 @@ all processes, so that batch norms see the whole batch.
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,13 +57,17 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
     keras.config.set_dtype_policy(settings.precision)
     try:
         with everywhere.scope():
-            _fit(new_run(config, folder) if config else load_run(out), shard)
+            run = new_run(config, folder) if config else load_run(out)
+            with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
+                # Saving a model computes on JAX, in which all processes have to take part.
+                own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
+                _fit(run, own, shard)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _fit(run: Run, shard: tuple[int, int]) -> None:
-    config, folder = run.settings.config, run.folder
+def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
+    config = run.settings.config
     steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
     model = build_model(run.settings)
     model.compile(
@@ -72,14 +77,10 @@ def _fit(run: Run, shard: tuple[int, int]) -> None:
     )
     build_state(model, len(run.settings.class_names))
     progress = Progress(config)
-    if checkpoint := folder.checkpoints.load():
+    if checkpoint := run.folder.checkpoints.load():
         checkpoint.restore(model)
         progress = checkpoint.progress
-    is_chief = shard[0] == 0
-    if is_chief:
-        folder.write_settings(run.settings)
-        folder.write_log(progress.history)
-        folder.keep_if_best(progress.history)
+    own.write_settings(run.settings)
     start = progress.epoch
     model.fit(
         run.batches("train", training=True, epoch=start, epochs=config.epochs - start, shard=shard),
@@ -87,8 +88,8 @@ def _fit(run: Run, shard: tuple[int, int]) -> None:
         initial_epoch=start,
         epochs=config.epochs,
         steps_per_epoch=steps,
-        callbacks=[_Keep(folder, progress)] if is_chief else [],
-        verbose="auto" if is_chief else 0,
+        callbacks=[_Keep(own, progress)],
+        verbose="auto" if own is run.folder else 0,
     )
 
 

@@ -14,17 +14,24 @@ from training import jax_workers
 
 CONFIG = {
     "model": "mobilenet",
-    "model_args": {"alpha": 0.25, "dropout": 0.0},
     "image_size": 32,
     "batch_size": 16,
     "optimizer": "sgd",
-    "learning_rate": 0.02,
+    "learning_rate": 0.1,
     "warmup_epochs": 0,
 }
 
 
+SMALL = """
+from tests.training.workers import with_batch_norm
+with_batch_norm()
+import runpy
+runpy.run_module("training.jax_workers", run_name="__main__")
+"""
+
+
 def start(out, *arguments, tf_config=None):
-    words = [sys.executable, "-m", "training.jax_workers", out, *arguments]
+    words = [sys.executable, "-c", SMALL, out, *arguments]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)

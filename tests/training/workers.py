@@ -59,14 +59,19 @@ def assert_equal_weights(out: Path, count: int) -> None:
 
 def without_batch_norm() -> None:
     """Whatever the settings say, a network whose images have nothing to do with each other."""
-    run.build_model = _small  # type: ignore[assignment]
+    run.build_model = _small
 
 
-def _small(settings: Settings) -> keras.Model:
+def with_batch_norm() -> None:
+    run.build_model = partial(_small, batch_norm=True)
+
+
+def _small(settings: Settings, batch_norm: bool = False) -> keras.Model:
     keras.utils.set_random_seed(settings.config.seed)
     inputs = x = keras.Input(settings.input_shape)
     for filters in (8, 16):
         x = keras.layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
+        x = keras.layers.BatchNormalization()(x) if batch_norm else x
     x = keras.layers.GlobalAveragePooling2D()(x)
     classes = len(settings.class_names)
     return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
