@@ -46,11 +46,16 @@ class Preprocessing:
             mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
         floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         dtype = x.dtype if floating else keras.config.floatx()
-        x = x.astype(dtype) if isinstance(x, np.ndarray) else keras.ops.cast(x, dtype)
+        if isinstance(x, np.ndarray):
+            x = x.astype(dtype)
+        elif not floating:
+            x = keras.ops.cast(x, dtype)
         if self.bgr:
             x = x[..., ::-1]
-        if isinstance(x, np.ndarray):
-            return (x - mean.astype(x.dtype)) / scale.astype(x.dtype)
+        if isinstance(x, np.ndarray) or keras.backend.standardize_dtype(dtype) == "float32":
+            # No Keras operation: TensorFlow's tensors come from tf.data on other backends as well.
+            dtype = x.dtype if isinstance(x, np.ndarray) else "float32"
+            return (x - mean.astype(dtype)) / scale.astype(dtype)
         return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
 
     def takes(self, channels: int) -> bool:

@@ -114,7 +114,7 @@ class Checkpoints:
                     " goes back to the one before.",
                     stacklevel=2,
                 )
-                path.unlink()
+                path.unlink(missing_ok=True)
         return None
 
     def newest(self) -> Path | None:

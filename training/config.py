@@ -25,6 +25,7 @@ _NOT_MODEL_ARGS = {
 NETWORK, DATA, AUGMENTATION = "Network", "Data", "Augmentation"
 OPTIMISATION, SAFETY = "Optimisation", "Safety"
 FINE_TUNING, DISTILLATION = "Fine-tuning", "Distillation"
+DEVICES = "Devices"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
@@ -244,6 +245,13 @@ class TrainConfig(BaseModel):
         DISTILLATION, "Share of the teacher in the loss.", 0.5, gt=0, le=1
     )
     distill_temperature: float = _setting(DISTILLATION, "Divisor of the logits of both.", 4.0, gt=0)
+    strategy: Literal["none", "mirrored", "multiworker", "tpu", "auto"] = _setting(
+        DEVICES,
+        "none: one device. mirrored: all GPUs of this machine. multiworker: the processes that"
+        " TF_CONFIG or SLURM names. tpu. auto: whichever of these is found. batch_size is that of"
+        " all together.",
+        "none",
+    )
     checkpoint_steps: int | None = _setting(
         SAFETY,
         "Steps from one checkpoint to the next; there is one at the end of each epoch as well. If"

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from signal import Signals
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ import numpy as np
 
 from training.averaging import Averages
 from training.checkpoints import NotFiniteError, Progress
+from training.distribution import Devices
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
 from training.stopping import StopRequest, TrainingStopped, stop_request
@@ -28,8 +30,9 @@ def build_state(model: keras.Model, classes: int) -> None:
     """Makes the variables that Keras makes in the first step: the optimizer's and the metrics'."""
     model.optimizer.build(model.trainable_variables)
     scores = np.zeros((1, classes), "float32")
-    model.compute_metrics(None, scores, scores)
-    model.reset_metrics()
+    # In a distributed model metrics can be updated by a replica alone, or without effect.
+    with keras.StatelessScope():
+        model.compute_metrics(None, scores, scores)
 
 
 @dataclass
@@ -42,7 +45,9 @@ class Loop:
         batches: gives the batches for training from a step of an epoch on.
         restarts: epochs whose batches are to be asked for anew.
         validation: batches.
+        validation_steps: in a validation.
         steps: in an epoch.
+        devices: that share each step.
         taken: steps, of this process.
     """
 
@@ -54,7 +59,9 @@ class Loop:
     batches: Callable[[int, int], Any]
     restarts: Collection[int]
     validation: Any
+    validation_steps: int
     steps: int
+    devices: Devices
     taken: int = 0
     _not_finite_at: set[tuple[int, int]] = field(default_factory=set)
     _saved_at: float = 0.0
@@ -67,15 +74,15 @@ class Loop:
         """
         with stop_request() as request:
             hooks = keras.callbacks.CallbackList(
-                [*callbacks, _InValidation(request)],
-                add_progbar=True,
+                list(callbacks),
+                add_progbar=self.devices.is_chief,
                 model=self.model,
                 verbose=1,
                 epochs=self.progress.config.epochs,
                 steps=self.steps,
             )
             self._save()
-            self.model.make_train_function()
+            self.devices.prepare(self.model)
             hooks.on_train_begin()
             iterator = None
             while self.progress.epoch < self.progress.config.epochs:
@@ -84,7 +91,8 @@ class Loop:
                 try:
                     self._train(iterator, hooks, request)
                     self._end_epoch(self._validate(hooks, request), hooks)
-                    self._stop_if_asked(request, save=False)
+                    if asked := self.devices.agree(request.received)[0]:
+                        raise self._stopped(asked)
                 except NotFiniteError:
                     self._roll_back()
                     iterator = None
@@ -108,8 +116,11 @@ class Loop:
             self.taken += 1
             if not np.isfinite(logs["loss"]):
                 raise NotFiniteError
-            self._stop_if_asked(request)
-            if self._is_due():
+            asked, due = self.devices.agree(request.received, self._is_due())
+            if asked:
+                self._save()
+                raise self._stopped(asked)
+            if due:
                 self._save()
 
     def _validate(
@@ -119,13 +130,23 @@ class Loop:
         model = self.model
         logs = _floats(model.get_metrics_result())
         trained = [np.array(variable) for variable in model.metrics_variables]
-        try:
-            with self._averaged():
-                found = model.evaluate(self.validation, callbacks=hooks, return_dict=True)
-        except _AskedToStop:
+        hooks.on_test_begin()
+        model.reset_metrics()
+        iterator, found, asked = iter(self.validation), {}, None
+        with self._averaged():
+            for step in range(self.validation_steps):
+                hooks.on_test_batch_begin(step)
+                found = _floats(model.test_function(iterator))
+                hooks.on_test_batch_end(step, found)
+                if asked := self.devices.agree(request.received)[0]:
+                    break
+        if asked:
             for variable, value in zip(model.metrics_variables, trained, strict=True):
                 variable.assign(value)
-            self._stop_if_asked(request)
+            self._save()  # a validation has no steps to come back to
+            raise self._stopped(asked)
+        next(iterator, None)  # to its end, or what was cached of it is thrown away
+        hooks.on_test_end(found)
         return logs | {f"val_{name}": value for name, value in found.items()}
 
     def _end_epoch(self, logs: dict[str, float], hooks: keras.callbacks.CallbackList) -> None:
@@ -165,15 +186,12 @@ class Loop:
                 f"The run's folder {str(self.folder.path)!r} cannot be written to: {error}{rest}."
             ) from error
 
-    def _stop_if_asked(self, request: StopRequest, save: bool = True) -> None:
-        if request.received:
-            if save:
-                self._save()
-            raise TrainingStopped(
-                f"{request.received.name} has stopped the run in {str(self.folder.path)!r} at"
-                f" {self._place(self.progress)}; --resume goes on from there.",
-                exit_code=128 + request.received,
-            )
+    def _stopped(self, asked: Signals) -> TrainingStopped:
+        return TrainingStopped(
+            f"{asked.name} has stopped the run in {str(self.folder.path)!r} at"
+            f" {self._place(self.progress)}; --resume goes on from there.",
+            exit_code=128 + asked,
+        )
 
     def _roll_back(self) -> None:
         """To the last checkpoint; or the end, where that is asked for or has been of no use."""
@@ -209,20 +227,6 @@ class Loop:
 
     def _place(self, progress: Progress) -> str:
         return f"epoch {progress.epoch + 1}, step {progress.step} of {self.steps}"
-
-
-class _AskedToStop(Exception):  # noqa: N818  # no error
-    """Leaves a validation, which has no steps to come back to."""
-
-
-class _InValidation(keras.callbacks.Callback):
-    def __init__(self, request: StopRequest) -> None:
-        super().__init__()
-        self.request = request
-
-    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        if self.request.received:
-            raise _AskedToStop
 
 
 def _floats(logs: dict[str, Any]) -> dict[str, float]:

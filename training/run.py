@@ -4,10 +4,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,14 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import Family, find
-from training.averaging import Averages
+from training.building import Trained, arithmetic, input_shape, prepare
 from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
-from training.distillation import Student, load_teacher
-from training.finetuning import freeze, initialise
-from training.loop import Loop, build_state
-from training.optimization import make_loss, make_optimizer
+from training.distribution import open_devices
+from training.loop import Loop
 from training.plots import plot_confusion_matrix, plot_curves
-from training.progressive import Stage, any_size, make_stages
+from training.progressive import Stage
 from training.run_folder import RunFolder, Settings, write_json
 
 
@@ -69,6 +65,7 @@ class Run:
         epoch: int = 0,
         step: int = 0,
         epochs: int = 1,
+        shard: tuple[int, int] = (0, 1),
         stage: Stage | None = None,
     ) -> Any:
         """Batches of `"train"`, `"validation"` or `"test"` as the model takes them.
@@ -76,7 +73,8 @@ class Run:
         Returns:
             A `tf.data.Dataset` of float32 images `(batch, height, width, channels)` and one-hot
             labels `(batch, classes)`; for training shuffled and augmented, from that step of that
-            epoch on, to the end of so many epochs.
+            epoch on, to the end of so many epochs. Of each batch worker i of n, `shard=(i, n)`,
+            gets its part.
         """
         height, _, channels = self.settings.input_shape
         config = self.settings.config
@@ -97,6 +95,7 @@ class Run:
             epoch=epoch,
             step=step,
             epochs=epochs,
+            shard=shard,
         )
 
     def arrays(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,12 +132,14 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
-    data = _open_data(config)
-    run = Run(folder, Settings(config, _input_shape(config, data), data.class_names), data)
-    with _arithmetic(config):
-        trained = _prepare(run)
-        folder.clear()
-        folder.write_settings(run.settings)
+    devices = open_devices(config.strategy)
+    devices.check_batch(config.batch_size)
+    run = new_run(config, folder)
+    with arithmetic(config), devices.own(folder.path) as path:
+        run = replace(run, folder=RunFolder(path))
+        trained = prepare(run.settings, _steps(run), devices)
+        run.folder.clear()
+        run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
 
 
@@ -166,27 +167,37 @@ def resume(
     if folder.metrics.exists():
         raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")
     config = TrainConfig(**stored.config.model_dump() | dict(changes or {}))
-    folder.remove_parts()
-    checkpoint = folder.checkpoints.load()
-    progress = checkpoint.progress if checkpoint else Progress(stored.config)
-    differences = config.differences(progress.config)
-    if differences and not force:
-        raise InputError(
-            f"The run in {str(folder.path)!r} has other settings: {'; '.join(differences)}. Give"
-            " force=True (--force) to go on with the new ones, or leave them out."
-        )
-    run = _open_run(folder, replace(stored, config=config))
-    run = replace(run, settings=replace(run.settings, input_shape=_input_shape(config, run.data)))
-    with _arithmetic(config):
-        trained = _prepare(run, initialised=checkpoint is not None)
+    devices = open_devices(config.strategy)
+    devices.check_batch(config.batch_size)
+    with arithmetic(config), devices.own(folder.path) as path:
+        folder = RunFolder(path)
+        folder.remove_parts()
+        checkpoint = folder.checkpoints.load()
+        progress = checkpoint.progress if checkpoint else Progress(stored.config)
+        differences = config.differences(progress.config)
+        if differences and not force:
+            raise InputError(
+                f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
+                " force=True (--force) to go on with the new ones, or leave them out."
+            )
+        run = _open_run(folder, replace(stored, config=config))
+        settings = replace(run.settings, input_shape=input_shape(config, run.data))
+        run = replace(run, settings=settings)
+        trained = prepare(settings, _steps(run), devices, initialised=checkpoint is not None)
         if checkpoint:
             checkpoint.restore(trained.model, trained.averages)
         step = progress.step * progress.config.batch_size // config.batch_size
         progress = replace(progress, config=config, step=step)
-        folder.write_settings(run.settings)
+        folder.write_settings(settings)
         folder.write_log(progress.history)
         folder.keep_if_best(progress.history)
         return _fit_and_evaluate(run, trained, progress)
+
+
+def new_run(config: TrainConfig, folder: RunFolder) -> Run:
+    """A run that has not begun, its dataset opened; nothing is written."""
+    data = _open_data(config)
+    return Run(folder, Settings(config, input_shape(config, data), data.class_names), data)
 
 
 def load_run(out: str | Path) -> Run:
@@ -220,114 +231,27 @@ def _open_data(config: TrainConfig) -> ImageData:
     )
 
 
-def _input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
-    height, width, channels = data.image_shape
-    family = find(config.model).family
-    if config.image_size:
-        size = config.image_size
-    elif "rho" in config.model_args:
-        size = round(family.size * float(config.model_args["rho"]))
-    elif height and width:
-        # Multiples of 32, the stride of the networks: with 32 their last stage would see one
-        # position, with more than their own size they would cost more than they were made for.
-        size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
-    else:
-        size = family.size
-    imagenet = "imagenet" in {config.init, config.model_args.get("weights")}
-    return size, size, 3 if imagenet else channels
+def _steps(run: Run) -> int:
+    return steps_in_epoch(len(run.data.splits["train"]), run.settings.config.batch_size)
 
 
-def _build(settings: Settings, **changes: Any) -> keras.Model:
-    config = settings.config
-    arguments = {
-        "input_shape": settings.input_shape,
-        "classes": len(settings.class_names),
-        **config.model_args,
-        **changes,
-    }
-    if config.loss == "binary":
-        arguments["classifier_activation"] = "sigmoid"
-    return keras_archs.create_model(config.model, **arguments)
-
-
-@contextmanager
-def _arithmetic(config: TrainConfig) -> Iterator[None]:
-    """Sets the global precision for a while; and, for good, deterministic operations."""
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """What is trained: a network, the compiled model of its layers, averages of its weights.
-
-    Attributes:
-        steps: in an epoch.
-        stages: epochs by the size of their images.
-    """
-
-    network: keras.Model
-    model: keras.Model
-    averages: Averages | None
-    steps: int
-    stages: list[Stage]
-
-
-def _prepare(run: Run, initialised: bool = False) -> _Trained:
-    """Builds and compiles all that is trained; `initialised` if it gets its weights anyway."""
-    settings, config = run.settings, run.settings.config
-    stages = make_stages(config, settings.input_shape[0])
-    build = partial(_build, settings)
-    keras.utils.set_random_seed(config.seed)
-    network = build()
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = config.batch_norm_momentum
-    if config.init is not None and not initialised:
-        initialise(network, config.init, build, settings.class_names)
-    freeze(network, config)
-    source = network if config.progressive_from is None else any_size(network, build)
-    ends = source.input, source.output
-    model = (
-        keras.Model(*ends, name=network.name)
-        if config.teacher is None
-        else Student(
-            *ends,
-            teacher=load_teacher(config, settings),
-            weight=config.distill_weight,
-            temperature=config.distill_temperature,
-            name=network.name,
-        )
-    )
-    steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
-    model.compile(
-        optimizer=make_optimizer(config, model, steps_per_epoch=steps),
-        loss=make_loss(config),
-        metrics=["accuracy"],
-    )
-    build_state(model, len(settings.class_names))
-    averages = None if config.ema is None else Averages(model, config.ema)
-    return _Trained(network, model, averages, steps, stages)
-
-
-def _fit_and_evaluate(run: Run, trained: _Trained, progress: Progress) -> dict[str, Any]:
-    config, folder = run.settings.config, run.folder
+def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:
+    config, folder, devices = run.settings.config, run.folder, trained.devices
+    validation_steps = -(-len(run.data.splits["validation"]) // config.batch_size)
 
     def batches(epoch: int, step: int) -> Any:
         stage = next(each for each in trained.stages if epoch < each.stop)
-        return run.batches(
-            "train",
-            training=True,
-            epoch=epoch,
-            step=step,
-            epochs=stage.stop - epoch,
-            stage=stage,
+        return devices.share(
+            lambda shard: run.batches(
+                "train",
+                training=True,
+                epoch=epoch,
+                step=step,
+                epochs=stage.stop - epoch,
+                shard=shard,
+                stage=stage,
+            ),
+            config.batch_size,
         )
 
     loop = Loop(
@@ -338,8 +262,14 @@ def _fit_and_evaluate(run: Run, trained: _Trained, progress: Progress) -> dict[s
         progress,
         batches=batches,
         restarts=[stage.first for stage in trained.stages],
-        validation=run.batches("validation"),
+        validation=devices.share(
+            lambda shard: run.batches("validation", shard=shard),
+            config.batch_size,
+            steps=validation_steps,
+        ),
+        validation_steps=validation_steps,
         steps=trained.steps,
+        devices=devices,
     )
     started = time.perf_counter()
     loop.run([keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)])

@@ -48,6 +48,22 @@ def start(out: Path, *arguments: Any, before: Callable[[], None] | None = None) 
     return process
 
 
+def call(function: Callable[..., Any], *arguments: Any, before: Callable[[], None]) -> Any:
+    """What a function returns in another process, in which another one has run first."""
+    receiver, sender = _processes.Pipe(duplex=False)
+    process = _processes.Process(target=_send, args=(sender, before, function, arguments))
+    process.start()
+    sender.close()  # so that the end of the process is seen
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def _send(sender: Any, before: Callable[[], None], function: Any, arguments: Any) -> None:
+    before()
+    sender.send(function(*arguments))
+
+
 def finish(process: Any) -> int:
     process.join(120)
     assert process.exitcode is not None, "the run hangs"

@@ -1,0 +1,176 @@
+"""Runs on several devices and in several processes against the same runs on one."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import training
+from tests.training.runs import (
+    ARGUMENTS,
+    assert_equal_runs,
+    call,
+    checkpoints,
+    finish,
+    output,
+    start,
+    wait_for,
+)
+from tests.training.workers import (
+    assert_equal_weights,
+    run_workers,
+    start_workers,
+    without_batch_norm,
+)
+from training.config import TrainConfig
+from training.distribution import Devices, open_devices
+
+BATCH = 24
+"""Divides by 2 and by 3; so 32 of each class's 40 images make 4 steps."""
+
+
+@pytest.fixture(scope="module")
+def arguments(images):
+    return ["--dataset", f"image_folder:{images}", "--image-size", 32, "--batch-size", BATCH]
+
+
+@pytest.fixture(scope="module")
+def job(arguments):
+    rest = ["--optimizer", "sgd", "--learning-rate", 0.1, "--epochs", 3]
+    return ["--model", "mobilenet", *arguments, *rest]
+
+
+@pytest.fixture(scope="module")
+def one(job, tmp_path_factory):
+    """The run of one process on one device."""
+    out = tmp_path_factory.mktemp("one") / "run"
+    assert finish(start(out, *job, before=without_batch_norm)) == 0
+    return curves(out)
+
+
+def curves(out):
+    rows = training.load_run(out).folder.history()
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def assert_same_curves(found, expected):
+    assert found.keys() == expected.keys()
+    assert len(set(found["loss"])) > 1, "nothing is learnt"
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+
+
+def two_devices():
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def two_devices_without_batch_norm():
+    two_devices()
+    without_batch_norm()
+
+
+def test_two_devices_learn_what_one_does(job, one, tmp_path):
+    out, before = tmp_path / "run", two_devices_without_batch_norm
+    mirrored = start(out, *job, "--strategy", "mirrored", before=before)
+    assert finish(mirrored) == 0, output(out).read_text()[-3000:]
+    assert_same_curves(curves(out), one)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
+    out = tmp_path / "run"
+    run_workers(out, workers, *job, "--strategy", "multiworker", before=without_batch_norm)
+    assert_same_curves(curves(out), one)
+    assert_equal_weights(out, workers)
+
+
+def test_a_job_is_stopped_and_killed_and_goes_on(arguments, tmp_path):
+    whole, out = tmp_path / "whole" / "run", tmp_path / "ended" / "run"
+    whole.parent.mkdir()
+    out.parent.mkdir()
+    job = [*ARGUMENTS, *arguments, "--strategy", "auto", "--epochs", 4, "--deterministic"]
+    job += ["--precision", "mixed_bfloat16", "--checkpoint-steps", 1]
+    run_workers(whole, 2, *job)
+    assert_equal_weights(whole, 2)
+
+    workers = start_workers(out, 2, *job)
+    wait_for(lambda: len(checkpoints(out)) > 1, workers[0])
+    os.kill(workers[1].pid, signal.SIGTERM)  # not the chief
+    assert [finish(worker) for worker in workers] == [143, 143]
+    assert "SIGTERM has stopped the run" in output(out).read_text()
+
+    before = checkpoints(out)
+    workers = start_workers(out, 2, *job, "--resume")
+    wait_for(lambda: checkpoints(out) and checkpoints(out)[-1] > before[-1], workers[0])
+    os.kill(workers[1].pid, signal.SIGKILL)
+    assert [finish(worker) for worker in workers] == [1, -signal.SIGKILL]
+    assert "Another worker has ended" in output(out).read_text()
+
+    run_workers(out, 2, "--resume", "--strategy", "auto")
+    assert_equal_weights(out, 2)
+    assert_equal_runs(out, whole)
+
+
+def dense(optimizer):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    with keras.StatelessScope():
+        model.compute_metrics(None, np.zeros((1, 1)), np.zeros((1, 1)))
+    return model
+
+
+def step_on_two_devices(optimizer, precision, inputs, targets):
+    """The kernel in front of a step on two devices and behind it, and the optimizer's variables."""
+    devices = open_devices("mirrored")
+    keras.config.set_dtype_policy(precision)
+    with devices.strategy.scope():
+        model = dense(keras.optimizers.deserialize(optimizer))
+    devices.prepare(model)
+    before = model.get_weights()[0]
+    data = tf.data.Dataset.from_tensor_slices((inputs, targets))
+    batches = devices.share(lambda _: data.batch(len(inputs)), len(inputs))
+    model.train_function(iter(batches))
+    optimizer = {each.path: np.asarray(each) for each in model.optimizer.variables}
+    return before, model.get_weights()[0], optimizer
+
+
+def test_gradients_are_clipped_by_the_norm_of_their_sum():
+    inputs = np.array([[30, 1], [-2, 3]], "float32")
+    targets = np.array([[1], [-50]], "float32")
+    optimizer = {"class_name": "SGD", "config": {"learning_rate": 1.0, "global_clipnorm": 1.0}}
+    before, after, _ = call(
+        step_on_two_devices, optimizer, "float32", inputs, targets, before=two_devices
+    )
+    gradient = 2 * inputs.T @ (inputs @ before - targets) / len(inputs)
+    assert np.linalg.norm(gradient) > 1
+    np.testing.assert_allclose(before - after, gradient / np.linalg.norm(gradient), rtol=1e-4)
+
+
+def test_an_infinity_in_one_replica_skips_the_step_of_all():
+    inputs = np.array([[1, 1], [60_000, 60_000]], "float32")  # the second device's overflows
+    optimizer = {"class_name": "SGD", "config": {"learning_rate": 1e-6}}
+    before, after, variables = call(
+        step_on_two_devices,
+        optimizer,
+        "mixed_float16",
+        inputs,
+        np.zeros((2, 1), "float32"),
+        before=two_devices,
+    )
+    np.testing.assert_array_equal(after, before)
+    (scale,) = (value for path, value in variables.items() if path.endswith("dynamic_scale"))
+    assert scale == 2**14, "half of the scale that Keras begins with"
+
+
+def test_what_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="set TF_CONFIG in each, or start them with srun"):
+        open_devices("multiworker")
+    assert open_devices("auto") == Devices(), "one processor and no workers"
+    with pytest.raises(ValueError, match=r"strategy should be 'none', .* got 'horovod'"):
+        TrainConfig(model="mobilenet", dataset="fashion_mnist_small", strategy="horovod")

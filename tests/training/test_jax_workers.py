@@ -1,0 +1,75 @@
+"""Training in two processes on JAX, for export under TensorFlow."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import training
+from training import jax_workers
+
+CONFIG = {
+    "model": "mobilenet",
+    "image_size": 32,
+    "batch_size": 16,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "warmup_epochs": 0,
+}
+
+
+SMALL = """
+from tests.training.workers import with_batch_norm
+with_batch_norm()
+import runpy
+runpy.run_module("training.jax_workers", run_name="__main__")
+"""
+
+
+def start(out, *arguments, tf_config=None):
+    words = [sys.executable, "-c", SMALL, out, *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    if tf_config:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    return subprocess.Popen(list(map(str, words)), env=environment)
+
+
+def start_two(out, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    workers = {"worker": [address, "127.0.0.1:1"]}  # JAX needs the first one's alone
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    return [start(out, *arguments, tf_config={"cluster": workers, "task": task}) for task in tasks]
+
+
+def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_path):
+    one, two, config = tmp_path / "one", tmp_path / "two", tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 2}))
+    processes = [start(one, "--config", config), *start_two(two, "--config", config)]
+    assert [process.wait(200) for process in processes] == [0, 0, 0]
+    histories = [training.load_run(out).folder.history() for out in (one, two)]
+    for expected, found in zip(*histories, strict=True):
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-4), name
+
+    run = training.load_run(two)
+    model = run.model()  # under TensorFlow
+    best = max(histories[1], key=lambda row: row["val_accuracy"])
+    images, labels = run.arrays("validation", 1000)
+    scores = model.predict(images, verbose=0)
+    assert np.mean(scores.argmax(axis=1) == labels) == pytest.approx(best["val_accuracy"])
+    # Keras clips at its epsilon.
+    smooth = np.eye(3)[labels] * 0.9 + 0.1 / 3
+    loss = -np.mean(np.sum(smooth * np.log(np.clip(scores, 1e-7, 1)), axis=1))
+    assert loss == pytest.approx(best["val_loss"], abs=1e-5), "outputs differ from those on JAX"
+
+
+def test_another_backend_is_refused(images, tmp_path):
+    config = training.TrainConfig(**CONFIG | {"dataset": f"image_folder:{images}", "epochs": 1})
+    with pytest.raises(ValueError, match="set KERAS_BACKEND=jax"):
+        jax_workers.train(config, tmp_path / "run")

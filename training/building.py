@@ -1,0 +1,133 @@
+"""From the settings of a run to the compiled model that is trained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import keras_archs
+from keras_archs.registry import find
+from training.averaging import Averages
+from training.config import TrainConfig
+from training.data import ImageData
+from training.distillation import Student, load_teacher
+from training.distribution import Devices
+from training.finetuning import freeze, initialise
+from training.loop import build_state
+from training.optimization import make_loss, make_optimizer
+from training.progressive import Stage, any_size, make_stages
+from training.run_folder import Settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is trained: a network, the compiled model of its layers, averages of its weights.
+
+    Attributes:
+        steps: in an epoch.
+        stages: epochs by the size of their images.
+        devices: that the model is trained on.
+    """
+
+    network: keras.Model
+    model: keras.Model
+    averages: Averages | None
+    steps: int
+    stages: list[Stage]
+    devices: Devices
+
+
+def prepare(
+    settings: Settings, steps: int, devices: Devices, *, initialised: bool = False
+) -> Trained:
+    """Builds and compiles all that is trained; `initialised` if it gets its weights anyway."""
+    config = settings.config
+    stages = make_stages(config, settings.input_shape[0])
+    with devices.strategy.scope():
+        network = build_network(settings, initialised=initialised)
+        source = network
+        if config.progressive_from is not None:
+            source = any_size(network, partial(_build, settings))
+        ends = source.input, source.output
+        model = (
+            keras.Model(*ends, name=network.name)
+            if config.teacher is None
+            else Student(
+                *ends,
+                teacher=load_teacher(config, settings),
+                weight=config.distill_weight,
+                temperature=config.distill_temperature,
+                name=network.name,
+            )
+        )
+        model.compile(
+            optimizer=make_optimizer(config, model, steps_per_epoch=steps),
+            loss=make_loss(config),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
+        build_state(model, len(settings.class_names))
+        averages = None if config.ema is None else Averages(model, config.ema)
+    return Trained(network, model, averages, steps, stages, devices)
+
+
+def build_network(settings: Settings, *, initialised: bool = False) -> keras.Model:
+    """The network of a run, with its weights to start from, unless it gets others anyway."""
+    config = settings.config
+    build = partial(_build, settings)
+    keras.utils.set_random_seed(config.seed)
+    network = build()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    if config.init is not None and not initialised:
+        initialise(network, config.init, build, settings.class_names)
+    freeze(network, config)
+    return network
+
+
+def _build(settings: Settings, **changes: Any) -> keras.Model:
+    config = settings.config
+    arguments = {
+        "input_shape": settings.input_shape,
+        "classes": len(settings.class_names),
+        **config.model_args,
+        **changes,
+    }
+    if config.loss == "binary":
+        arguments["classifier_activation"] = "sigmoid"
+    return keras_archs.create_model(config.model, **arguments)
+
+
+def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
+    """Height, width and channels of the images that a run's network takes."""
+    height, width, channels = data.image_shape
+    family = find(config.model).family
+    if config.image_size:
+        size = config.image_size
+    elif "rho" in config.model_args:
+        size = round(family.size * float(config.model_args["rho"]))
+    elif height and width:
+        # Multiples of 32, the stride of the networks: with 32 their last stage would see one
+        # position, with more than their own size they would cost more than they were made for.
+        size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
+    else:
+        size = family.size
+    imagenet = "imagenet" in {config.init, config.model_args.get("weights")}
+    return size, size, 3 if imagenet else channels
+
+
+@contextmanager
+def arithmetic(config: TrainConfig) -> Iterator[None]:
+    """Sets the global precision for a while; and, for good, deterministic operations."""
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

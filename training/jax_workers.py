@@ -1,0 +1,162 @@
+"""The other way to many machines, that of Keras' maintainers: JAX and `keras.distribution`.
+
+    KERAS_BACKEND=jax python -m training.jax_workers runs/first --config config.json
+
+The same networks, batches, optimizers and run folder, under `Model.fit`. Arrays span the devices of
+all processes, so that batch norms see the whole batch.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import keras
+import tensorflow as tf
+import typer
+
+from keras_archs.errors import InputError
+from training.building import build_network
+from training.checkpoints import Progress
+from training.cluster import find_cluster
+from training.config import TrainConfig
+from training.data import steps_in_epoch
+from training.loop import build_state
+from training.optimization import make_loss, make_optimizer
+from training.run import Run, load_run, new_run
+from training.run_folder import RunFolder
+
+OTHER_WAY = ("ema", "teacher", "progressive_from")
+
+
+def train(config: TrainConfig | None, out: str | Path) -> None:
+    """Trains in all processes that TF_CONFIG or SLURM names, or in this one alone.
+
+    The first one writes config.json, log.csv, best.keras, last.keras and checkpoints/ to `out`.
+
+    Args:
+        config: the settings; `strategy`, `checkpoint_steps`, `on_nan` and `deterministic` belong to
+            the other way, and so do those of `OTHER_WAY`, which are refused. None goes on with the
+            run in `out`, behind its last whole epoch.
+        out: the run's folder, which all processes can read.
+
+    Raises:
+        InputError: the backend, the dataset, the network, a setting or the folder does not do.
+    """
+    if keras.backend.backend() != "jax":
+        raise InputError("training.jax_workers needs the JAX backend: set KERAS_BACKEND=jax.")
+    folder = RunFolder(Path(out))
+    if config:
+        folder.check_free(overwrite=False)
+    settings = config or folder.read_settings().config
+    for name in OTHER_WAY:
+        if (value := getattr(settings, name)) is not None:
+            raise InputError(f"{name}={value!r} does not go with training.jax_workers.")
+    cluster = find_cluster()
+    shard = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
+    if cluster:
+        keras.distribution.initialize(",".join(cluster.addresses), shard[1], cluster.index)
+    tf.config.set_visible_devices([], "GPU")  # of TensorFlow, the batches are all that is used
+    everywhere = keras.distribution.DataParallel(
+        devices=keras.distribution.list_devices(), auto_shard_dataset=False
+    )
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        with everywhere.scope():
+            run = new_run(config, folder) if config else load_run(out)
+            with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
+                # Saving a model computes on JAX, in which all processes have to take part.
+                own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
+                _fit(run, own, shard)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
+    config = run.settings.config
+    steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
+    checkpoint = run.folder.checkpoints.load()
+    model = build_network(run.settings, initialised=checkpoint is not None)
+    model.compile(
+        optimizer=make_optimizer(config, model, steps_per_epoch=steps),
+        loss=make_loss(config),
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    build_state(model, len(run.settings.class_names))
+    progress = Progress(config)
+    if checkpoint:
+        checkpoint.restore(model)
+        progress = checkpoint.progress
+    own.write_settings(run.settings)
+    start = progress.epoch
+    model.fit(
+        run.batches("train", training=True, epoch=start, epochs=config.epochs - start, shard=shard),
+        validation_data=_validation(run, shard),
+        initial_epoch=start,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        callbacks=[_Keep(own, progress)],
+        verbose="auto" if own is run.folder else 0,
+    )
+
+
+def _validation(run: Run, shard: tuple[int, int]) -> tf.data.Dataset:
+    """Validation in batches of one size in all processes, as JAX needs them.
+
+    What fills them up has weight zero; that of each image makes Keras' mean over whole batches the
+    mean over the images.
+    """
+    count, batch_size = len(run.data.splits["validation"]), run.settings.config.batch_size
+    steps, size = -(-count // batch_size), batch_size // shard[1]
+
+    def fill(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        weights = tf.fill([tf.shape(labels)[0]], steps * batch_size / count)
+        missing = size - tf.shape(labels)[0]
+        filled = []
+        for each in (images, labels, weights):
+            filled.append(tf.pad(each, [[0, missing]] + [[0, 0]] * (len(each.shape) - 1)))
+            filled[-1].set_shape([size, *each.shape[1:]])
+        return tuple(filled)
+
+    batches = run.batches("validation", shard=shard)
+    nothing = tf.nest.map_structure(
+        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), batches.element_spec
+    )
+    padding = tf.data.Dataset.from_tensors(nothing).repeat()
+    return batches.concatenate(padding).take(steps).map(fill)
+
+
+class _Keep(keras.callbacks.Callback):
+    """Writes the run's folder at the end of each epoch."""
+
+    model: keras.Model
+
+    def __init__(self, folder: RunFolder, progress: Progress) -> None:
+        super().__init__()
+        self.folder, self.progress = folder, progress
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        history = self.progress.history
+        logs = {name: float(value) for name, value in sorted((logs or {}).items())}
+        history.append({"epoch": epoch, **logs})
+        self.progress.epoch = epoch + 1
+        self.folder.write_log(history)
+        self.folder.save_last(self.model, self.progress.epoch)
+        self.folder.checkpoints.save(self.model, self.progress)
+        self.folder.keep_if_best(history)
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings as JSON, of a new run; without, the folder's run goes on."),
+    ] = None,
+) -> None:
+    """Train on all devices of all processes that TF_CONFIG or SLURM names, with JAX."""
+    train(TrainConfig(**json.loads(config.read_text())) if config else None, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
