@@ -2,7 +2,7 @@
 
 from training.config import TrainConfig
 from training.data import ImageData, open_dataset
-from training.run import Run, evaluate, load_run, resume, train
+from training.run import Run, evaluate, load_run, report, resume, train
 from training.stopping import TrainingStopped
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "load_run",
     "open_dataset",
+    "report",
     "resume",
     "train",
 ]

@@ -20,6 +20,7 @@ _NOT_MODEL_ARGS = {
 
 
 NETWORK, DATA, OPTIMISATION, SAFETY = "Network", "Data", "Optimisation", "Safety"
+MONITORING = "Monitoring"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
@@ -111,6 +112,12 @@ class TrainConfig(BaseModel):
         " each step.",
         "stop",
     )
+    track: Literal["none", "wandb", "mlflow"] = _setting(
+        MONITORING,
+        "Send figures and report to wandb (Weights & Biases) or mlflow as well, by their own"
+        " settings and environment. TensorBoard's files are written always.",
+        "none",
+    )
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -141,7 +148,7 @@ class TrainConfig(BaseModel):
         return self
 
 
-_FREE = {"data_dir", "checkpoint_steps", "on_nan"}
+_FREE = {"data_dir", "checkpoint_steps", "on_nan", "track"}
 """Settings that change nothing of what a run computes."""
 
 

@@ -61,9 +61,7 @@ class Loop:
         with stop_request() as request:
             hooks = keras.callbacks.CallbackList(
                 [*callbacks, _InValidation(request)],
-                add_progbar=True,
                 model=self.model,
-                verbose=1,
                 epochs=self.progress.config.epochs,
                 steps=self.steps,
             )
