@@ -30,7 +30,7 @@ def monitors_of(run: Run) -> Monitors:
     )
     monitors = [speed, Console(speed), board]
     if config.track != "none":
-        files = (folder.settings, folder.curves, folder.confusion_matrix, folder.report)
+        files = (folder.curves, folder.confusion_matrix, folder.report)
         name, settings = folder.path.resolve().name, config.model_dump(mode="json")
         monitors.append(TRACKERS[config.track](name, settings, folder.tracking, files))
     return Monitors(*monitors)

@@ -19,7 +19,7 @@ class Tracker(Monitor):
         name: of the run.
         config: its settings.
         stored: a file that keeps the tracker's id of the run, so that a resumed run goes on there.
-        files: sent when the run ends.
+        files: PNG and HTML, sent when the run ends.
     """
 
     package: str
@@ -84,8 +84,8 @@ class WandB(Tracker):
 
     def end(self, numbers: Mapping[str, float]) -> None:
         self.run.summary.update(dict(numbers))
-        for file in self.files:
-            self.run.save(file, base_path=file.parent, policy="now")
+        kinds = {".png": self.api.Image, ".html": self.api.Html}
+        self.run.log({file.stem: kinds[file.suffix](str(file)) for file in self.files})
 
     def close(self, error: BaseException | None) -> None:  # noqa: ARG002
         if self.run:
