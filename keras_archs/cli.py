@@ -38,7 +38,6 @@ def main() -> None:
         except typer.TyperException as error:
             code = _refuse(error.format_message(), error.__cause__)
         except training.TrainingStopped as stop:
-            print(flush=True)  # the progress bar has left its line open
             print(f"Stopped: {stop}", file=sys.stderr)
             code = stop.exit_code
         except (KeyboardInterrupt, typer.Abort):
@@ -176,6 +175,17 @@ def export(
         overwrite=overwrite,
     )
     _print_reports(loaded.folder.exports, [report])
+
+
+@app.command(no_args_is_help=True)
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+) -> None:
+    """Write a finished run's report, one HTML file for any browser, anew.
+
+    It comes to RUN/report.html. Training writes it as well.
+    """
+    print(training.report(run))
 
 
 data_app = typer.Typer(help="Datasets.", no_args_is_help=True)
@@ -324,6 +334,7 @@ def _print_training(out: Path, metrics: dict[str, Any]) -> None:
     speed = f"{metrics['training_images_per_second']:,.0f} images/s"
     table.add_row("training", f"{metrics['training_seconds']:.0f} s, {speed}")
     table.add_row("run", str(out))
+    table.add_row("report", str(out / "report.html"))
     Console().print(table)
 
 

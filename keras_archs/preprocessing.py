@@ -41,9 +41,7 @@ class Preprocessing:
         channels = x.shape[-1]
         if not self.takes(channels):
             raise InputError(f"x has {channels} channels (shape {x.shape}); allowed are 1 and 3.")
-        mean, scale = np.atleast_1d(self.mean), np.atleast_1d(self.scale)
-        if channels == 1:
-            mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
+        mean, scale = self._constants(channels)
         floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         dtype = x.dtype if floating else keras.config.floatx()
         if isinstance(x, np.ndarray):
@@ -57,6 +55,18 @@ class Preprocessing:
             dtype = x.dtype if isinstance(x, np.ndarray) else "float32"
             return (x - mean.astype(dtype)) / scale.astype(dtype)
         return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
+
+    def undo(self, x: np.ndarray) -> np.ndarray:
+        """Pixels of 0..255 in RGB order again, of preprocessed ones, `(..., height, width, c)`."""
+        mean, scale = self._constants(x.shape[-1])
+        x = x * scale.astype(x.dtype) + mean.astype(x.dtype)
+        return x[..., ::-1] if self.bgr else x
+
+    def _constants(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        mean, scale = np.atleast_1d(self.mean), np.atleast_1d(self.scale)
+        if channels == 1:
+            mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
+        return mean, scale
 
     def takes(self, channels: int) -> bool:
         """Whether images of so many channels have means and scales."""

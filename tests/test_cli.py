@@ -56,7 +56,7 @@ def run_folder(tmp_path_factory):
 def test_help_of_every_command(call):
     code, out, _ = call("--help")
     assert code == 0
-    for command in ("train", "export", "demo", "models"):
+    for command in ("train", "export", "report", "demo", "models"):
         assert command in out
         code, text, _ = call(command, "--help")
         assert code == 0
@@ -95,6 +95,17 @@ def test_export_of_every_kind_agrees_with_keras(run_folder, call):
         assert f"{report['tflite_top1']:.2%}" in printed
         sizes[kind] = report["size_bytes"] = file.stat().st_size
     assert sizes["none"] > 1.8 * sizes["float16"] > 1.8 * 1.2 * sizes["int8"]
+
+
+def test_report(run_folder, call):
+    out, _ = run_folder
+    (out / "report.html").unlink()
+    code, printed, _ = call("report", out)
+    assert (code, printed) == (0, f"{out / 'report.html'}\n")
+    assert (out / "report.html").stat().st_size > 10_000
+    code, _, err = call("report", out.parent)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds no run" in err
 
 
 def test_export_keeps_an_earlier_file_unless_told(run_folder, call):

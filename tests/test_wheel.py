@@ -53,4 +53,5 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     assert tops == {"keras_archs", "training", "tflite_export", "keras_archs-0.1.0.dist-info"}
     assert "training/data/fashion_mnist_small/LICENSE" in names
     assert "training/recipes/finetune.yaml" in names
+    assert "training/reporting/report.html.jinja" in names
     assert not [name for name in names if "__pycache__" in name]

@@ -3,7 +3,7 @@
 from training.config import TrainConfig
 from training.data import ImageData, open_dataset
 from training.recipes import load_recipe
-from training.run import Run, evaluate, load_run, resume, train
+from training.run import Run, evaluate, load_run, report, resume, train
 from training.stopping import TrainingStopped
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "load_recipe",
     "load_run",
     "open_dataset",
+    "report",
     "resume",
     "train",
 ]

@@ -25,7 +25,7 @@ _NOT_MODEL_ARGS = {
 NETWORK, DATA, AUGMENTATION = "Network", "Data", "Augmentation"
 OPTIMISATION, SAFETY = "Optimisation", "Safety"
 FINE_TUNING, DISTILLATION = "Fine-tuning", "Distillation"
-DEVICES = "Devices"
+DEVICES, MONITORING = "Devices", "Monitoring"
 
 
 def _setting(panel: str, description: str, *default: Any, **rest: Any) -> Any:
@@ -265,6 +265,12 @@ class TrainConfig(BaseModel):
         " each step.",
         "stop",
     )
+    track: Literal["none", "wandb", "mlflow"] = _setting(
+        MONITORING,
+        "Send figures and report to wandb (Weights & Biases) or mlflow as well, by their own"
+        " settings and environment. TensorBoard's files are written always.",
+        "none",
+    )
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -314,7 +320,7 @@ class TrainConfig(BaseModel):
         return self
 
 
-_FREE = {"recipe", "data_dir", "checkpoint_steps", "on_nan"}
+_FREE = {"recipe", "data_dir", "checkpoint_steps", "on_nan", "track"}
 """Settings that change nothing of what a run computes."""
 
 

@@ -75,9 +75,7 @@ class Loop:
         with stop_request() as request:
             hooks = keras.callbacks.CallbackList(
                 list(callbacks),
-                add_progbar=self.devices.is_chief,
                 model=self.model,
-                verbose=1,
                 epochs=self.progress.config.epochs,
                 steps=self.steps,
             )

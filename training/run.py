@@ -21,9 +21,12 @@ from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
 from training.distribution import open_devices
+from training.evaluation import Predictions, measure, predict
 from training.loop import Loop
+from training.monitoring import monitors_of, require_tracker
 from training.plots import plot_confusion_matrix, plot_curves
 from training.progressive import Stage
+from training.reporting import write_report
 from training.run_folder import RunFolder, Settings, write_json
 
 
@@ -120,7 +123,8 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
         config: the settings.
         out: the run's folder; made if it does not exist. It gets config.json, log.csv,
             tensorboard/, best.keras (by validation accuracy), last.keras, curves.png,
-            confusion_matrix.png and metrics.json, and checkpoints/ until it is finished.
+            confusion_matrix.png, report.html and metrics.json, and checkpoints/ until it is
+            finished.
         overwrite: whether a run that the folder already holds may be replaced.
 
     Returns:
@@ -132,6 +136,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
+    require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
     run = new_run(config, folder)
@@ -167,6 +172,7 @@ def resume(
     if folder.metrics.exists():
         raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")
     config = TrainConfig(**stored.config.model_dump() | dict(changes or {}))
+    require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
     with arithmetic(config), devices.own(folder.path) as path:
@@ -271,18 +277,22 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
         steps=trained.steps,
         devices=devices,
     )
-    started = time.perf_counter()
-    loop.run([keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)])
-    seconds = time.perf_counter() - started
-    metrics = {
-        **evaluate(run),
-        "validation_top1": max(row["val_accuracy"] for row in folder.history()),
-        "epochs": config.epochs,
-        "training_seconds": round(seconds, 1),
-        "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
-        "machine": _machine(),
-    }
-    plot_curves(folder.history(), f"{trained.network.name} on {config.dataset}", folder.curves)
+    with monitors_of(run, quiet=not devices.is_chief) as monitors:
+        started = time.perf_counter()
+        loop.run(monitors.callbacks)
+        seconds = time.perf_counter() - started
+        found, predictions = _evaluate(run)
+        metrics = {
+            **found,
+            "validation_top1": max(row["val_accuracy"] for row in folder.history()),
+            "epochs": config.epochs,
+            "training_seconds": round(seconds, 1),
+            "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
+            "machine": _machine(),
+        }
+        plot_curves(folder.history(), f"{trained.network.name} on {config.dataset}", folder.curves)
+        write_report(run, predictions, metrics)
+        monitors.on_run_end(metrics)
     write_json(folder.metrics, metrics)
     shutil.rmtree(folder.checkpoints.folder)
     return metrics
@@ -293,34 +303,46 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Returns:
         `test_top1`, `test_top5` (shares of the images), `test_loss` (cross-entropy without
-        label smoothing), `test_images`, `recall` of each class, `confusion_matrix` (true classes
-        as rows), and the model's `parameters` and `multiply_adds`.
+        label smoothing), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
+        `confusion_matrix` (true classes as rows), and the model's `parameters` and
+        `multiply_adds`.
     """
-    model = run.model()
-    test = run.batches("test")
-    scores = model.predict(test, verbose=0)
-    truth = np.concatenate([labels for _, labels in test.as_numpy_iterator()]).argmax(axis=1)
-    of_truth = scores[np.arange(len(truth)), truth]
-    ranks = (scores > of_truth[:, None]).sum(axis=1)
-    names = run.settings.class_names
-    matrix = tf.math.confusion_matrix(truth, scores.argmax(axis=1), len(names)).numpy()
-    top1 = float((scores.argmax(axis=1) == truth).mean())
-    title = f"{model.name} on {run.settings.config.dataset}: top-1 {top1:.1%}"
-    plot_confusion_matrix(matrix, names, title, run.folder.confusion_matrix)
-    recall = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    return _evaluate(run)[0]
+
+
+def report(out: str | Path) -> Path:
+    """Writes the report of a finished run, report.html in its folder, anew; training has done so.
+
+    One file for any browser, without scripts and without anything from elsewhere: headline
+    figures, curves, classes, confusions, the worst mistakes as pictures, settings and machine.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ValueError: the folder holds no run or an unfinished one, or its dataset has gone.
+    """
+    run = load_run(out)
+    metrics = run.folder.read_metrics()
+    write_report(run, predict(run, run.model()), metrics)
+    return run.folder.report
+
+
+def _evaluate(run: Run) -> tuple[dict[str, Any], Predictions]:
+    model, names = run.model(), run.settings.class_names
+    predictions = predict(run, model)
+    found = measure(predictions, names)
+    title = f"{model.name} on {run.settings.config.dataset}: top-1 {found['test_top1']:.1%}"
+    plot_confusion_matrix(predictions.confusion_matrix(), names, title, run.folder.confusion_matrix)
     cost = keras_archs.profile(model)
-    return {
+    metrics = {
         "model": model.name,
         "dataset": run.settings.config.dataset,
-        "test_images": len(truth),
-        "test_top1": top1,
-        "test_top5": float((ranks < 5).mean()),
-        "test_loss": float(-np.log(np.maximum(of_truth, 1e-7)).mean()),
-        "recall": dict(zip(names, recall.round(4).tolist(), strict=True)),
-        "confusion_matrix": matrix.tolist(),
+        **found,
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
     }
+    return metrics, predictions
 
 
 def _machine() -> dict[str, Any]:

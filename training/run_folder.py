@@ -74,6 +74,15 @@ class RunFolder:
         return self.path / "confusion_matrix.png"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def tracking(self) -> Path:
+        """Names of the run in trackers of experiments, if it has one."""
+        return self.path / "tracking.json"
+
+    @property
     def exports(self) -> Path:
         return self.path / "export"
 
@@ -113,7 +122,7 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         files = [self.settings, self.best, self.last, self.log, self.metrics]
-        return [*files, self.curves, self.confusion_matrix]
+        return [*files, self.curves, self.confusion_matrix, self.report, self.tracking]
 
     def write_settings(self, settings: Settings) -> None:
         content = {
@@ -140,6 +149,14 @@ class RunFolder:
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Raises a ValueError unless the run is finished."""
+        if not self.metrics.is_file():
+            raise InputError(
+                f"The run in {str(self.path)!r} is not finished; --resume goes on with it."
+            )
+        return json.loads(self.metrics.read_text())
 
     def history(self) -> list[dict[str, float]]:
         """The log, one entry an epoch."""

@@ -78,6 +78,8 @@ def test_preprocessing_is_that_of_keras_applications(ours, theirs, x):
     np.testing.assert_array_equal(x, before)
     tensor = keras_archs.preprocess_input(tf.constant(x), ours)
     np.testing.assert_allclose(tensor, expected, atol=1e-4)
+    undone = keras_archs.registry.find(ours).family.preprocessing.undo(expected)
+    np.testing.assert_allclose(undone, x, atol=1e-4)
 
 
 def test_preprocessing_in_tf_data_by_family_and_for_gray_images():

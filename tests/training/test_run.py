@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "last.keras",
         "curves.png",
         "confusion_matrix.png",
+        "report.html",
         "metrics.json",
     }
     assert json.loads((out / "metrics.json").read_text()) == metrics
@@ -76,6 +77,21 @@ def test_metrics_are_those_of_the_saved_model_on_the_test_images(finished):
         for predicted, count in enumerate(row):
             assert count == np.sum((labels == true) & (guesses == predicted))
     assert metrics["parameters"] == model.count_params()
+
+
+def test_the_report_can_be_written_anew(finished):
+    out, _ = finished
+    written = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert training.report(out) == out / "report.html"
+    assert (out / "report.html").read_text() == written
+
+
+def test_an_unfinished_run_has_no_report(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "copy")
+    (tmp_path / "copy" / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"not finished; --resume"):
+        training.report(tmp_path / "copy")
 
 
 def test_best_is_the_epoch_with_the_highest_validation_accuracy(finished):

@@ -20,6 +20,7 @@ from tests.training.runs import (
     start,
     wait_for,
 )
+from training import monitoring
 
 EPOCHS = 3
 
@@ -42,14 +43,14 @@ def last_line(out: Path) -> str:
     return output(out).read_text().splitlines()[-1]
 
 
-class Happening(keras.callbacks.TensorBoard):
+class Happening(monitoring.TensorBoard):
     """Stands in for the callback that a run has, in the process of that run."""
 
     model: keras.Model
 
     @classmethod
     def happen(cls) -> None:
-        keras.callbacks.TensorBoard = cls
+        monitoring.TensorBoard = cls  # type: ignore[misc]
 
 
 class SignalInValidation(Happening):
@@ -155,7 +156,7 @@ def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
 def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(keras.callbacks, "TensorBoard", SignalInValidation)
+        patch.setattr(monitoring, "TensorBoard", SignalInValidation)
         with pytest.raises(training.TrainingStopped, match="epoch 1, step 6 of 6"):
             training.train(config, out)
 

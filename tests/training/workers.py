@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from tests.training.runs import finish, output, start
-from training import run
+from training import building, run
+from training.monitoring.monitor import Monitor, Monitors
 from training.run_folder import Settings
 
 
@@ -59,14 +60,14 @@ def assert_equal_weights(out: Path, count: int) -> None:
 
 def without_batch_norm() -> None:
     """Whatever the settings say, a network whose images have nothing to do with each other."""
-    run.build_model = _small
+    building.build_network = _small
 
 
 def with_batch_norm() -> None:
-    run.build_model = partial(_small, batch_norm=True)
+    building.build_network = partial(_small, batch_norm=True)
 
 
-def _small(settings: Settings, batch_norm: bool = False) -> keras.Model:
+def _small(settings: Settings, *, batch_norm: bool = False, **_: Any) -> keras.Model:
     keras.utils.set_random_seed(settings.config.seed)
     inputs = x = keras.Input(settings.input_shape)
     for filters in (8, 16):
@@ -82,13 +83,12 @@ def _enter(tf_config: str, weights: Path, before: Callable[[], None] | None) -> 
         before()
     os.environ["TF_CONFIG"] = tf_config
     _Witness.path = weights
-    keras.callbacks.TensorBoard = _Witness
+    run.monitors_of = lambda *_, **__: Monitors(_Witness())
 
 
-class _Witness(keras.callbacks.TensorBoard):
+class _Witness(Monitor):
     path: Path
     model: keras.Model
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        super().on_train_end(logs)
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         np.savez(self.path, *self.model.get_weights())

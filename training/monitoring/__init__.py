@@ -1,0 +1,38 @@
+"""What a run shows while it goes on: on the console, in TensorBoard, in a tracker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from training.monitoring.console import Console
+from training.monitoring.examples import augmented_examples
+from training.monitoring.monitor import Monitor, Monitors
+from training.monitoring.speedometer import Speedometer
+from training.monitoring.tensorboard import TensorBoard
+from training.monitoring.tracking import TRACKERS, require_tracker
+from training.plots import draw_examples
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+__all__ = ["Monitor", "monitors_of", "require_tracker"]
+
+
+def monitors_of(run: Run, *, quiet: bool = False) -> Monitors:
+    """The monitors that a run's settings ask for; none of them if it is to be quiet."""
+    if quiet:
+        return Monitors()
+    config, folder = run.settings.config, run.folder
+    speed = Speedometer(config.batch_size)
+    board = TensorBoard(
+        folder.tensorboard,
+        speed,
+        examples=lambda: draw_examples(*augmented_examples(run)),
+        confusion_matrix=folder.confusion_matrix,
+    )
+    monitors = [speed, Console(speed), board]
+    if config.track != "none":
+        files = (folder.curves, folder.confusion_matrix, folder.report)
+        name, settings = folder.path.resolve().name, config.model_dump(mode="json")
+        monitors.append(TRACKERS[config.track](name, settings, folder.tracking, files))
+    return Monitors(*monitors)

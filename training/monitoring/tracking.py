@@ -1,0 +1,138 @@
+"""Runs in Weights & Biases and MLflow, which keep their own settings: server, project, login."""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_archs.errors import InputError
+from keras_archs.files import atomic_write
+from training.monitoring.monitor import Monitor
+
+
+class Tracker(Monitor):
+    """Sends each epoch's figures, and the finished run's figures and files.
+
+    Args:
+        name: of the run.
+        config: its settings.
+        stored: a file that keeps the tracker's id of the run, so that a resumed run goes on there.
+        files: PNG and HTML, sent when the run ends.
+    """
+
+    package: str
+    needs: str  # a function of the package
+
+    def __init__(
+        self, name: str, config: Mapping[str, Any], stored: Path, files: Sequence[Path]
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.stored = stored
+        self.files = files
+        self.api = importlib.import_module(self.package)
+        self._finished = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        known = json.loads(self.stored.read_text()) if self.stored.exists() else {}
+        identifier = self.start(known.get(self.package))
+        content = json.dumps(known | {self.package: identifier}, indent=2)
+        atomic_write(self.stored, (content + "\n").encode())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        rate = float(self.model.optimizer.learning_rate)
+        self.log(epoch, {**(logs or {}), "learning_rate": rate})
+
+    def on_run_end(self, metrics: Mapping[str, Any]) -> None:
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        self.end(numbers)
+        self._finished = True
+
+    def start(self, identifier: str | None) -> str:
+        """Begins a run or goes on with that of the identifier; returns the identifier."""
+        raise NotImplementedError
+
+    def log(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+    def end(self, numbers: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+
+class WandB(Tracker):
+    package = "wandb"
+    needs = "init"
+    run: Any = None
+
+    def start(self, identifier: str | None) -> str:
+        self.run = self.api.init(
+            # W&B's own default is "uncategorized".
+            project=os.environ.get("WANDB_PROJECT", "keras-archs"),
+            name=self.name,
+            config=dict(self.config),
+            id=identifier,
+            resume="allow",
+        )
+        return self.run.id
+
+    def log(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        # An epoch that was sent before is left out by W&B: its steps only go up.
+        self.run.log(dict(numbers), step=epoch)
+
+    def end(self, numbers: Mapping[str, float]) -> None:
+        self.run.summary.update(dict(numbers))
+        kinds = {".png": self.api.Image, ".html": self.api.Html}
+        self.run.log({file.stem: kinds[file.suffix](str(file)) for file in self.files})
+
+    def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+        if self.run:
+            self.run.finish(exit_code=0 if self._finished else 1)
+
+
+class MLflow(Tracker):
+    package = "mlflow"
+    needs = "start_run"
+    _sent = -1  # the last epoch
+
+    def start(self, identifier: str | None) -> str:
+        run = self.api.start_run(run_id=identifier, run_name=self.name)
+        if identifier:
+            history = self.api.MlflowClient().get_metric_history(identifier, "loss")
+            self._sent = max((metric.step for metric in history), default=-1)
+        else:  # MLflow takes no parameter a second time.
+            self.api.log_params(dict(self.config))
+        return run.info.run_id
+
+    def log(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        if epoch > self._sent:
+            self.api.log_metrics(dict(numbers), step=epoch)
+            self._sent = epoch
+
+    def end(self, numbers: Mapping[str, float]) -> None:
+        self.api.log_metrics(dict(numbers), step=self._sent)
+        for file in self.files:
+            self.api.log_artifact(file)
+
+    def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+        if self.api.active_run():
+            self.api.end_run("FINISHED" if self._finished else "FAILED")
+
+
+TRACKERS: dict[str, type[Tracker]] = {kind.package: kind for kind in (WandB, MLflow)}
+
+
+def require_tracker(track: str) -> None:
+    """Raises an InputError if the package that `track` names is not installed."""
+    if track not in TRACKERS:
+        return
+    try:
+        # A folder that W&B has made here, of its own name, can be imported as well.
+        getattr(importlib.import_module(track), TRACKERS[track].needs)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"track={track!r} needs a package that is not installed: pip install"
+            f" 'keras-archs[{track}]'."
+        ) from error

@@ -1,0 +1,175 @@
+"""From a run's figures to the page that its template makes of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import tensorflow as tf
+from markupsafe import Markup
+
+from keras_archs.files import atomic_write
+from training.data import Examples
+from training.evaluation import Predictions
+from training.plots import curve_svg
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+MOST_CLASSES_IN_MATRIX = 50
+MOST_CONFUSIONS = 20
+MOST_MISTAKES = 24
+PICTURE_SIZE = 192
+"""The longer side of a picture at most, in pixels."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that the model takes for another; `picture` is a data URL of a PNG."""
+
+    picture: str
+    truth: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images of a class are taken for another, and their share of that class."""
+
+    truth: str
+    predicted: str
+    count: int
+    share: float
+
+
+def write_report(run: Run, predictions: Predictions, metrics: Mapping[str, Any]) -> None:
+    """Writes `report.html` to the folder of a run, of its predictions of the test images."""
+    names, history = run.settings.class_names, run.folder.history()
+    matrix = predictions.confusion_matrix()
+    page = _template().render(
+        title=f"{metrics['model']} on {metrics['dataset']}",
+        run=run.folder.path.resolve().name,
+        metrics=metrics,
+        headlines=_headlines(metrics),
+        curves=[(metric, Markup(curve_svg(history, metric))) for metric in ("loss", "accuracy")],
+        names=names,
+        matrix=_shares(matrix) if len(names) <= MOST_CLASSES_IN_MATRIX else None,
+        confusions=_confusions(matrix, names),
+        small_images=max(side or PICTURE_SIZE for side in run.data.image_shape[:2]) < 96,
+        wrong=int((predictions.classes != predictions.truth).sum()),
+        mistakes=list(_mistakes(run.data.splits["test"], predictions, names)),
+        classes=sorted(_classes(metrics), key=lambda row: row.f1),
+        settings=_texts(run.settings.config.model_dump(mode="json")),
+        machine=_texts({"input_shape": list(run.settings.input_shape), **metrics["machine"]}),
+    )
+    atomic_write(run.folder.report, page.encode())
+
+
+def _template() -> jinja2.Template:
+    # Names of classes and folders are anybody's text: all of it is escaped.
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("training.reporting", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("test top-1", f"{metrics['test_top1']:.2%}"),
+        ("test top-5", f"{metrics['test_top5']:.2%}"),
+        ("test loss", f"{metrics['test_loss']:.4f}"),
+        ("validation top-1", f"{metrics['validation_top1']:.2%}"),
+        ("parameters", f"{metrics['parameters'] / 1e6:.2f} M"),
+        ("multiply-adds", f"{metrics['multiply_adds'] / 1e6:,.1f} M"),
+        ("training", f"{metrics['training_images_per_second']:,.0f} images/s"),
+        ("time", f"{metrics['training_seconds'] / 60:,.1f} min"),
+    ]
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            value = [f"{key}={text(part)}" for key, part in value.items()]
+        if isinstance(value, list):
+            return ", ".join(map(str, value)) or "none"
+        if value is None or isinstance(value, bool):
+            return {None: "not given", True: "yes", False: "no"}[value]
+        return str(value)
+
+    return {name: text(value) for name, value in values.items()}
+
+
+def _classes(metrics: Mapping[str, Any]) -> list[ClassFigures]:
+    figures = [metrics[key] for key in ("precision", "recall", "f1", "support")]
+    return [ClassFigures(name, *(of[name] for of in figures)) for name in metrics["recall"]]
+
+
+def _shares(matrix: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Counts with their shares of the true class."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    rows = zip(matrix.tolist(), shares.tolist(), strict=True)
+    return [list(zip(*row, strict=True)) for row in rows]
+
+
+def _confusions(matrix: np.ndarray, names: Sequence[str]) -> list[Confusion]:
+    """The most frequent ones first."""
+    wrong = matrix * (1 - np.eye(len(names), dtype=matrix.dtype))
+    most = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+    support = matrix.sum(axis=1)
+    return [
+        Confusion(names[truth], names[predicted], int(count), float(count / support[truth]))
+        for truth, predicted in zip(*np.unravel_index(most, matrix.shape), strict=True)
+        if (count := wrong[truth, predicted])
+    ]
+
+
+def _mistakes(
+    examples: Examples, predictions: Predictions, names: Sequence[str]
+) -> Iterator[Mistake]:
+    worst = predictions.worst(MOST_MISTAKES)
+    pictures = _pictures(examples, worst)
+    for index in worst:
+        truth, predicted = predictions.truth[index], predictions.classes[index]
+        probability = float(predictions.scores[index, predicted])
+        yield Mistake(pictures[int(index)], names[truth], names[predicted], probability)
+
+
+def _pictures(examples: Examples, indices: np.ndarray) -> dict[int, str]:
+    """Images as they are stored, by their index in the split, as data URLs."""
+    wanted = tf.constant(indices, tf.int64)
+
+    def encode(index: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        image, _ = examples.decode(*tf.nest.flatten(example))
+        sides = tf.cast(tf.shape(image)[:2], tf.float32)
+        factor = tf.minimum(1.0, PICTURE_SIZE / tf.reduce_max(sides))
+        size = tf.maximum(1, tf.cast(tf.round(sides * factor), tf.int32))
+        small = tf.image.resize(image, size, method="area")
+        return index, tf.io.encode_png(tf.saturate_cast(tf.round(small), tf.uint8))
+
+    chosen = (
+        examples.encoded.enumerate()
+        .filter(lambda index, _: tf.reduce_any(index == wanted))
+        .map(encode)
+    )
+    return {
+        int(index): f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        for index, png in chosen.as_numpy_iterator()
+    }
