@@ -354,7 +354,9 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
         photos.write(Path(folder), count)
         candidates = photos.candidates(Path(folder))
         # Only that: the datasets are open already.
-        epochs = {name: functools.partial(_epoch, batches) for name, batches in candidates.items()}
+        epochs: dict[str, Callable[[], float]] = {
+            name: functools.partial(_epoch, batches) for name, batches in candidates.items()
+        }
         seconds = interleaved(epochs, rounds)
     ours = seconds.pop(photos.OURS)
     for name, values in seconds.items():

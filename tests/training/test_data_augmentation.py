@@ -291,7 +291,7 @@ def settings_of(**changes: Any) -> TrainConfig:
 
 def test_settings_of_a_run_are_those_of_its_batches():
     assert settings_of().augmentation == Augmentation(flip=True, crop="shift")
-    changes: dict[str, Any] = {
+    changes = {
         "crop": "resized",
         "crop_scale": 0.35,
         "test_crop": 0.95,
