@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 import keras_archs
+from keras_archs.errors import InputError
 from keras_archs.registry import find
 from training.averaging import Averages
 from training.config import TrainConfig
@@ -44,8 +45,17 @@ class Trained:
 def prepare(
     settings: Settings, steps: int, devices: Devices, *, initialised: bool = False
 ) -> Trained:
-    """Builds and compiles all that is trained; `initialised` if it gets its weights anyway."""
+    """Builds and compiles all that is trained; `initialised` if it gets its weights anyway.
+
+    Raises:
+        InputError: settings do not go with each other or with the devices.
+    """
     config = settings.config
+    if config.accumulate > 1 and devices.replicas > 1:
+        # Keras adds up gradients in a branch of the graph, where TensorFlow lets no replica wait.
+        raise InputError(
+            f"accumulate={config.accumulate} goes with one device; here are {devices.replicas}."
+        )
     stages = make_stages(config, settings.input_shape[0])
     with devices.strategy.scope():
         network = build_network(settings, initialised=initialised)

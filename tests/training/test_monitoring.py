@@ -246,7 +246,7 @@ def test_a_tracker_that_is_not_installed(monkeypatch, tmp_path, found):
 def test_examples_are_the_images_of_their_names(images, model):
     """Whatever the network's preprocessing: from 0 to 255, red, green, blue."""
     dataset = f"image_folder:{images}"
-    config = TrainConfig(model=model, dataset=dataset, image_size=32, flip=False, crop=False)
+    config = TrainConfig(model=model, dataset=dataset, image_size=32, flip=False, crop="none")
     data = training.open_dataset(dataset)
     run = Run(RunFolder(images), Settings(config, (32, 32, 3), data.class_names), data)
     pictures, names = augmented_examples(run)
