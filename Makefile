@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-jax lint setup parity lock docs bench bench-gpu
+.PHONY: demo test test-slow test-jax lint setup parity lock docs bench bench-gpu
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -15,9 +15,13 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+# The large and the similar networks, which `test` leaves out.
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
 # The networks and blocks on Keras' other backend.
 test-jax: setup
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras_archs -m jax
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras_archs -m "jax and not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from docs.bench import report
+from docs.bench import sections as measurements
 from docs.bench.sections import SECTIONS
 
 DEFAULT = [name for name in SECTIONS if name != "gpu"]
@@ -25,6 +26,8 @@ def main(
     unknown = [name for name in wanted if name not in SECTIONS]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no section; allowed: {', '.join(SECTIONS)}.")
+    if quick:
+        measurements.SIDE = 512
     machine = report.machine(_gpu() if "gpu" in wanted else None)
     for name in (section for section in SECTIONS if section in wanted):
         rows = []

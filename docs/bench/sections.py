@@ -23,6 +23,8 @@ from docs.bench.report import Row
 from docs.bench.worker import Spec
 
 FLOAT, HALF = "float32", "mixed_bfloat16"
+SIDE = 4096
+"""Of the matrices whose product is taken for the most that the machine can do."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,13 @@ def installed(package: str) -> bool:
 
 @functools.cache
 def matmul_gflops(precision: str) -> float:
-    """GFLOP/s of a product of 4096x4096 matrices, the best of ten."""
+    """GFLOP/s of a product of square matrices, the best of ten."""
     import tensorflow as tf  # noqa: PLC0415  # not before the imports are timed
 
-    side = 4096
-    a = tf.cast(tf.random.normal((side, side)), precision.removeprefix("mixed_"))
+    a = tf.cast(tf.random.normal((SIDE, SIDE)), precision.removeprefix("mixed_"))
     multiply = tf.function(lambda: tf.reduce_max(tf.matmul(a, a)), autograph=False)
     best = min(_seconds(lambda: multiply().numpy()) for _ in range(10))
-    return 2 * side**3 / best / 1e9
+    return 2 * SIDE**3 / best / 1e9
 
 
 def _seconds(function: Callable[[], object]) -> float:

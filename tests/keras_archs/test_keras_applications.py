@@ -38,8 +38,16 @@ MORE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("EfficientNetV2S", {}),
     ("InceptionResNetV2", {}),
 )
-SAME = [*FAMILIES, *MORE]
-IDS = [" ".join([name, *map(str, arguments.values())]) for name, arguments in SAME]
+SAME = [
+    pytest.param(
+        name,
+        arguments,
+        id=" ".join([name, *map(str, arguments.values())]),
+        marks=[pytest.mark.slow] if more else [],
+    )
+    for more, cases in enumerate((FAMILIES, MORE))
+    for name, arguments in cases
+]
 SIZES = (64, 97)
 
 
@@ -78,7 +86,7 @@ def carried(name, reference, **arguments):
     return model
 
 
-@pytest.mark.parametrize(("name", "arguments"), SAME, ids=IDS)
+@pytest.mark.parametrize(("name", "arguments"), SAME)
 def test_same_logits_and_names(name, arguments):
     size = side(name, SIZES[0])
     arguments = {**arguments, "input_shape": (size, size, 3), "classes": 7}
@@ -96,7 +104,7 @@ def test_same_logits_and_names(name, arguments):
     assert [p for p in pairs if p[0] != p[1] and not p[1].startswith(unnamed)] == []
 
 
-@pytest.mark.parametrize(("name", "arguments"), SAME, ids=IDS)
+@pytest.mark.parametrize(("name", "arguments"), SAME)
 def test_same_features_at_even_and_odd_sizes(name, arguments):
     model = None
     for size in (side(name, size) for size in SIZES):

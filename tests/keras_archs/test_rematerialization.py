@@ -10,8 +10,24 @@ from tests.keras_archs.test_builders import build
 
 
 # Swish, squeeze-and-excitation and stochastic depth; hard-swish; attention; additions of ReLU.
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("case", ["efficientnetb0", "mobilenetv3small", "coatnet0", "resnet18"])
+@pytest.mark.parametrize(
+    ("case", "policy"),
+    [
+        ("mobilenetv3small", "float32"),
+        ("coatnet0", "float32"),
+        ("resnet18", "mixed_bfloat16"),
+        *[
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("efficientnetb0", "float32"),
+                ("efficientnetb0", "mixed_bfloat16"),
+                ("mobilenetv3small", "mixed_bfloat16"),
+                ("coatnet0", "mixed_bfloat16"),
+                ("resnet18", "float32"),
+            )
+        ],
+    ],
+)
 def test_training_is_that_of_the_network(case, policy):
     keras.config.set_dtype_policy(policy)
     models = []

@@ -64,7 +64,13 @@ def test_identity_leaves_the_outputs_bit_equal(build, place, names, pairing):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize(("build", "place", "names"), MODELS, ids=IDS)
+@pytest.mark.parametrize(
+    ("build", "place", "names"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name.startswith("theirs") else [])
+        for case, name in zip(MODELS, IDS, strict=True)
+    ],
+)
 def test_result_trains_saves_loads_clones(build, place, names, tmp_path):
     model = keras_archs.insert(build(), NonLocalBlock(), after=place)
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
@@ -98,7 +104,13 @@ def test_result_is_exported():
     np.testing.assert_allclose(got, model(x), atol=1e-4)
 
 
-@pytest.mark.parametrize(("build", "place", "names"), MODELS[1:3], ids=IDS[1:3])
+@pytest.mark.parametrize(
+    ("build", "place", "names"),
+    [
+        pytest.param(*MODELS[1], id=IDS[1]),
+        pytest.param(*MODELS[2], id=IDS[2], marks=pytest.mark.slow),
+    ],
+)
 def test_exports_compute_what_the_model_does(build, place, names, tmp_path):
     model = keras_archs.insert(build(), NonLocalBlock(), after=place)
     randomize(model)
@@ -152,11 +164,15 @@ def test_in_models_of_every_shape(place, count, policy, tmp_path):
     np.testing.assert_array_equal(again(x), result(x))
 
 
+@pytest.fixture(scope="module")
+def many_maps():
+    return keras_archs.MobileNetV3Small(alpha=0.75, input_shape=(32, 32, 3), classes=3)
+
+
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), sub_sample=st.booleans())
-def test_behind_any_layer_with_a_map(data, sub_sample):
-    keras.utils.clear_session()
-    model = keras_archs.MobileNetV3Small(alpha=0.75, input_shape=(32, 32, 3), classes=3)
+def test_behind_any_layer_with_a_map(many_maps, data, sub_sample):
+    model = many_maps
     maps = [layer.name for layer in model.layers if len(layer.output.shape) == 4]
     maps = [name for name in maps if not isinstance(model.get_layer(name), keras.layers.InputLayer)]
     place = data.draw(st.sampled_from(maps))

@@ -129,12 +129,12 @@ def eca_resnet50():
     ("ours", "theirs"),
     [
         ("ResNet18D", "resnet18d"),
-        ("ResNet50D", "resnet50d"),
+        pytest.param("ResNet50D", "resnet50d", marks=pytest.mark.slow),
         ("ResNetRS50", "resnetrs50"),
         ("ResNeXt50", "resnext50_32x4d"),
-        ("WideResNet50", "wide_resnet50_2"),
-        ("SEResNet50", "seresnet50"),
-        ("SEResNeXt50", "seresnext50_32x4d"),
+        pytest.param("WideResNet50", "wide_resnet50_2", marks=pytest.mark.slow),
+        pytest.param("SEResNet50", "seresnet50", marks=pytest.mark.slow),
+        pytest.param("SEResNeXt50", "seresnext50_32x4d", marks=pytest.mark.slow),
         ("ECAResNet50", eca_resnet50),
     ],
 )
@@ -502,6 +502,7 @@ def multiply_adds(model, size):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs", "size"),
     [

@@ -73,7 +73,7 @@ def resnet_module(name):
     return f"{prefix}.{kind}{index}"
 
 
-@pytest.mark.parametrize("name", ["ResNet18", "ResNet34"])
+@pytest.mark.parametrize("name", ["ResNet18", pytest.param("ResNet34", marks=pytest.mark.slow)])
 def test_resnet(name):
     theirs = random_torch_model(name.lower())
     ours = getattr(keras_archs, name)(input_shape=(None, None, 3), classifier_activation=None)
@@ -88,7 +88,10 @@ def test_resnet(name):
 
 
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch_norm"])
-@pytest.mark.parametrize("name", ["VGG11", "VGG13", "VGG16", "VGG19"])
+@pytest.mark.parametrize(
+    "name",
+    ["VGG11", *[pytest.param(n, marks=pytest.mark.slow) for n in ("VGG13", "VGG16", "VGG19")]],
+)
 def test_vgg(name, batch_norm):
     theirs = random_torch_model(name.lower() + "_bn" * batch_norm)
     ours = getattr(keras_archs, name)(include_top=False, batch_norm=batch_norm)

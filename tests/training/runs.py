@@ -14,12 +14,15 @@ from PIL import Image
 
 import training
 from keras_archs import cli
+from tests.training.tiny_net import registered
 
 COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 STEPS = 6
 """In an epoch of `ARGUMENTS` on `write_images`: 32 of each class's 40 images, 16 at a time."""
 ARGUMENTS = ["--model", "mobilenet", "--alpha", "0.25", "--model-arg", "dropout=0.2"]
 ARGUMENTS += ["--image-size", "32", "--batch-size", "16"]
+TINY = ["--model", "tinynet", *ARGUMENTS[-4:]]
+"""The same for the network that `tests.training.tiny_net` adds to those that there are."""
 
 # Importing TensorFlow takes longer than these runs: once is enough.
 _processes = multiprocessing.get_context("forkserver")
@@ -81,7 +84,8 @@ def _command(words: list[str], printed: Path, before: Callable[[], None] | None)
     sys.argv = ["keras-archs", *words]
     if before:
         before()
-    cli.main()
+    with registered():
+        cli.main()
 
 
 def wait_for(condition: Callable[[], Any], process: Any) -> None:

@@ -9,13 +9,15 @@ import pytest
 
 import training
 from tests.training.runs import (
-    ARGUMENTS,
+    TINY,
     assert_equal_runs,
     checkpoints,
     finish,
     start,
     wait_for,
 )
+
+pytestmark = pytest.mark.usefixtures("tiny")
 
 KILLS = 10
 
@@ -24,7 +26,7 @@ KILLS = 10
     ("precision", "epochs", "kills"), [("float32", 5, KILLS), ("mixed_bfloat16", 2, 1)]
 )
 def test_a_killed_run_is_the_run_that_was_not(images, tmp_path, precision, epochs, kills):
-    arguments = [*ARGUMENTS, "--dataset", f"image_folder:{images}", "--epochs", epochs]
+    arguments = [*TINY, "--dataset", f"image_folder:{images}", "--epochs", epochs]
     arguments += ["--deterministic", "--precision", precision, "--checkpoint-steps", 1]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     undisturbed, process = start(whole, *arguments), start(out, *arguments)

@@ -107,9 +107,10 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy(finished):
     assert accuracy == pytest.approx(best, abs=1e-6)
 
 
-def test_one_seed_gives_one_run(images, tmp_path):
+def test_one_seed_gives_one_run(images, tiny, tmp_path):
     for name in ("a", "b"):
-        training.train(config(images, epochs=1, seed=3), tmp_path / name)
+        settings_ = config(images, model=tiny, model_args={}, epochs=1, seed=3)
+        training.train(settings_, tmp_path / name)
     weights = [
         keras.saving.load_model(tmp_path / name / "last.keras").get_weights() for name in ("a", "b")
     ]

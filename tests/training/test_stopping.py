@@ -11,8 +11,8 @@ import pytest
 
 import training
 from tests.training.runs import (
-    ARGUMENTS,
     STEPS,
+    TINY,
     assert_equal_runs,
     checkpoints,
     finish,
@@ -22,13 +22,15 @@ from tests.training.runs import (
 )
 from training import monitoring
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
 def arguments(images):
     run = ["--epochs", EPOCHS, "--dataset", f"image_folder:{images}", "--deterministic"]
-    return [*ARGUMENTS, *run, "--checkpoint-steps", 4]
+    return [*TINY, *run, "--checkpoint-steps", 4]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ class WeightTurnsNan(Happening):
         super().on_train_batch_end(batch, logs)
         if (self.epoch, batch) == (1, 2) and not self.done:
             self.done = True
-            kernel = self.model.get_layer("conv_pw_3").kernel
+            kernel = self.model.get_layer("depthwise").kernel
             kernel.assign(kernel * np.nan)
 
 
@@ -81,7 +83,7 @@ class DiskFull(Happening):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
 
 
 def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
@@ -133,8 +135,7 @@ def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path):
 @pytest.fixture
 def config(images):
     return training.TrainConfig(
-        model="mobilenet",
-        model_args={"alpha": 0.25},
+        model="tinynet",
         dataset=f"image_folder:{images}",
         image_size=32,
         batch_size=16,
