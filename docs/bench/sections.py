@@ -350,7 +350,7 @@ def infer(rounds: int, quick: bool) -> Iterator[Row]:
 
 def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
     """Epochs of reading, decoding, cropping and flipping JPEGs; the networks stand still."""
-    count = 64 if quick else 1024
+    count = 64 if quick else 2048  # so many that the start is little of an epoch
     with tempfile.TemporaryDirectory() as folder:
         photos.write(Path(folder), count)
         candidates = photos.candidates(Path(folder))
