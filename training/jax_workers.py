@@ -77,7 +77,8 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
     config = run.settings.config
     steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
     checkpoint = run.folder.checkpoints.load()
-    model = build_network(run.settings, initialised=checkpoint is not None)
+    network = build_network(run.settings, initialised=checkpoint is not None)
+    model = keras.Model(network.input, network.output, name=network.name)
     model.compile(
         optimizer=make_optimizer(config, model, steps_per_epoch=steps),
         loss=make_loss(config),
@@ -96,7 +97,7 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
         initial_epoch=start,
         epochs=config.epochs,
         steps_per_epoch=steps,
-        callbacks=[_Keep(own, progress)],
+        callbacks=[_Keep(own, progress, network)],
         verbose="auto" if own is run.folder else 0,
     )
 
@@ -132,9 +133,9 @@ class _Keep(keras.callbacks.Callback):
 
     model: keras.Model
 
-    def __init__(self, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, folder: RunFolder, progress: Progress, network: keras.Model) -> None:
         super().__init__()
-        self.folder, self.progress = folder, progress
+        self.folder, self.progress, self.network = folder, progress, network
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         history = self.progress.history
@@ -142,7 +143,7 @@ class _Keep(keras.callbacks.Callback):
         history.append({"epoch": epoch, **logs})
         self.progress.epoch = epoch + 1
         self.folder.write_log(history)
-        self.folder.save_last(self.model, self.progress.epoch)
+        self.folder.save_last(self.network, self.progress.epoch)
         self.folder.checkpoints.save(self.model, self.progress)
         self.folder.keep_if_best(history)
 

@@ -10,13 +10,13 @@ import tensorflow as tf
 
 import training
 from tests.training.runs import (
-    ARGUMENTS,
-    assert_equal_runs,
+    TINY,
     call,
     checkpoints,
     finish,
     output,
     start,
+    state,
     wait_for,
 )
 from tests.training.workers import (
@@ -88,11 +88,12 @@ def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
     assert_equal_weights(out, workers)
 
 
+@pytest.mark.usefixtures("tiny")
 def test_a_job_is_stopped_and_killed_and_goes_on(arguments, tmp_path):
     whole, out = tmp_path / "whole" / "run", tmp_path / "ended" / "run"
     whole.parent.mkdir()
     out.parent.mkdir()
-    job = [*ARGUMENTS, *arguments, "--strategy", "auto", "--epochs", 4, "--deterministic"]
+    job = [*TINY, *arguments, "--strategy", "auto", "--epochs", 20, "--deterministic"]
     job += ["--precision", "mixed_bfloat16", "--checkpoint-steps", 1]
     run_workers(whole, 2, *job)
     assert_equal_weights(whole, 2)
@@ -112,7 +113,11 @@ def test_a_job_is_stopped_and_killed_and_goes_on(arguments, tmp_path):
 
     run_workers(out, 2, "--resume", "--strategy", "auto")
     assert_equal_weights(out, 2)
-    assert_equal_runs(out, whole)
+    for a, b in zip(state(out), state(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Metrics come back as one sum for all workers, and are rounded otherwise from there on.
+    for name, values in curves(whole).items():
+        np.testing.assert_allclose(curves(out)[name], values, rtol=1e-5, err_msg=name)
 
 
 def dense(optimizer):
