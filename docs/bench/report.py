@@ -32,7 +32,8 @@ EXPLAINED = {
     " more being decoded than that, and flip. Peers: `image_dataset_from_directory` at 256x256 with"
     " Keras' RandomCrop and RandomFlip, or with RandomZoom in front of them, the nearest to a"
     " resized crop that Keras has; and `decode_jpeg` of whole files alone. Ratio: how many times as"
-    " many images a second.",
+    " many images a second. Memory over 20,000 steps: [picture](input_memory.png), drawn by"
+    " `python -m docs.bench.memory_curve`.",
     "export": "TFLite in float32. Ratio: ours divided by what `TFLiteConverter.from_keras_model`"
     " makes of the same network of keras.applications.",
     "gpu": "Training on a GPU. Ratio: how many times as many images a second as the peer.",

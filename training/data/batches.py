@@ -83,22 +83,18 @@ def make_batches(
         image, label = examples.decode(*example, choose=choose)
         return _resize(image, image_size, channels, fast=training and choose is not None), label
 
-    def vary(place: tf.Tensor, *example: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        key = key_of(place)
+    def vary(key: tf.Tensor, *example: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, label = example if cached else load(*example, choose=augmentation.window(key))
-        return augmentation.vary(image, key), label, place
+        return augmentation.vary(image, key), label, key
 
     def finish(
-        images: tf.Tensor, labels: tf.Tensor, places: tf.Tensor | None = None
+        images: tf.Tensor, labels: tf.Tensor, keys: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = tf.cast(images, tf.float32), tf.one_hot(labels, classes, dtype=tf.float32)
-        if places is not None:
-            first = places[0] - [0, places[0, 1] % batch_size]  # of the whole batch
-            images, labels = augmentation.mix(images, labels, key_of(first))
+        if keys is not None:
+            key = keys[0] - [0, keys[0, 1] % batch_size]  # of the first place of all workers
+            images, labels = augmentation.mix(images, labels, key)
         return preprocess(images), labels
-
-    def key_of(place: tf.Tensor) -> tf.Tensor:
-        return tf.random.fold_in([seed, place[0]], place[1])
 
     count = len(examples)
     if training:

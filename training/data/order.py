@@ -24,7 +24,8 @@ def in_order(
     whatever it drew before, a permutation by index can be entered anywhere.
 
     Returns:
-        `(epoch, place)`, int64 `[2]`, in front of each example's components.
+        in front of each example's components its key, int64 `[2]`: the epoch's and the place. It
+        is what `tf.random.fold_in` makes of both.
     """
 
     def of_block(number: tf.Tensor, block: Any) -> tf.data.Dataset:
@@ -37,8 +38,8 @@ def in_order(
             index = tf.random.experimental.index_shuffle(places - first, key, size - 1)
             own = places % batch_size * workers // batch_size == worker
             places, index = tf.boolean_mask(places, own), tf.boolean_mask(index, own)
-            epochs = tf.repeat(epoch, tf.size(places))
-            return tf.stack([epochs, places], 1), *(tf.gather(part, index) for part in parts)
+            keys = tf.stack([tf.repeat(key[0], tf.size(places)), places], 1)
+            return keys, *(tf.gather(part, index) for part in parts)
 
         places = tf.data.Dataset.range(tf.maximum(first, start), tf.minimum(first + size, stop))
         # Many at once: for one place alone, TensorFlow's overhead is a tenth of decoding a JPEG.
