@@ -1,0 +1,1 @@
+"""Fashion-MNIST, the standing benchmark of training: `make bench-fashion`."""

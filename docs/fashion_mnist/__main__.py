@@ -1,0 +1,130 @@
+"""Accuracy, speed and time to an accuracy on Fashion-MNIST: `make bench-fashion`."""
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from docs.bench.report import machine
+from docs.fashion_mnist import data, race
+from docs.fashion_mnist.variants import VARIANTS, run
+from keras_archs.files import atomic_write
+
+FOLDER = Path(__file__).parents[1]
+PAGE = FOLDER / "fashion_mnist.md"
+TABLES = {"families": FOLDER / "fashion_mnist.csv", "race": FOLDER / "fashion_mnist_race.csv"}
+KEYS = {"families": "family", "race": "target"}
+EXPLAINED = {
+    "families": "A small network of each family by the recipe `small-data` in mixed bfloat16, on"
+    " 54,000 of the training images; the others choose the epoch. Minutes and images a second"
+    " include the validation and the checkpoints.",
+    "race": "Minutes until the 10,000 test images are classified so well at the end of an epoch:"
+    f" MobileNet of width {race.ALPHA} at {race.SIZE} pixels on all 60,000 training images, by"
+    " our recipe `fast` and by plain `fit` of keras.applications' with Adam, both in all of"
+    " their defaults, in one run, their start included. Ratio: their time divided by ours;"
+    f' "over" where they had not reached it when they were given up, after {race.GIVE_UP} times'
+    " our whole time.",
+}
+
+
+def main(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join([*VARIANTS, 'race'])}; all if none.")
+    ] = None,
+    source: Annotated[Path, typer.Option(help="Folder of the four idx.gz files.")] = Path(
+        "/usr/share/datasets/fashion-mnist"
+    ),
+    epochs: Annotated[int, typer.Option(min=1, help="Of each family's network.")] = 10,
+    quick: Annotated[bool, typer.Option(help="Few images, nothing written.")] = False,
+) -> None:
+    """Trains on Fashion-MNIST and writes docs/fashion_mnist.{md,csv}, one part or all."""
+    wanted = parts or [*VARIANTS, "race"]
+    for part in wanted:
+        if part not in (*VARIANTS, "race"):
+            raise typer.BadParameter(f"{part!r}: allowed are {', '.join([*VARIANTS, 'race'])}.")
+    count = 640 if quick else None
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for split in data.FILES:
+            data.write(*data.read(source, split, count), folder / f"{split}.tfrecord")
+        for part in wanted:
+            if part == "race":
+                table, rows = "race", _race(source, folder, count)
+            else:
+                dataset = f"tfrecord:{folder}/{{split}}.tfrecord"
+                table, rows = "families", [run(part, dataset, epochs, folder / part)]
+            rows = [{**row, "machine": machine()} for row in rows]
+            for row in rows:
+                print(*(f"{name} {value}" for name, value in row.items()), sep=", ", flush=True)
+            if not quick:
+                _write(table, rows)
+
+
+def _race(source: Path, folder: Path, count: int | None) -> list[dict[str, Any]]:
+    (folder / "race").mkdir()
+    for split in ("train", "validation", "test"):
+        (folder / "race" / f"{split}.tfrecord").symlink_to(
+            folder / f"{'train' if split == 'train' else 'test'}.tfrecord"
+        )
+    dataset = f"tfrecord:{folder}/race/{{split}}.tfrecord"
+    ours = race.ours(dataset, 2 if count else None, folder / "fast")
+    whole = ours[-1].seconds
+    theirs = race.theirs(source, count, 2 if count else 1000, race.GIVE_UP * whole)
+    rows = []
+    for target in race.TARGETS:
+        mine, other = race.time_to(target, ours), race.time_to(target, theirs)
+        given_up = other is None
+        ratio = (other or theirs[-1].seconds) / mine if mine else None
+        rows.append(
+            {
+                "target": target,
+                "ours_minutes": "" if mine is None else round(mine / 60, 2),
+                "theirs_minutes": f"over {theirs[-1].seconds / 60:.2f}" if given_up else
+                round((other or 0) / 60, 2),
+                "ratio": "" if ratio is None else ("over " * given_up) + f"{ratio:.2f}",
+                "ours_last": round(ours[-1].accuracy, 4),
+                "theirs_best": round(max(epoch.accuracy for epoch in theirs), 4),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _write(table: str, rows: list[dict[str, Any]]) -> None:
+    """Puts rows in the place of those of the same key, and makes the page anew."""
+    key = KEYS[table]
+    new = {str(row[key]): {name: str(value) for name, value in row.items()} for row in rows}
+    merged = {row[key]: row for row in _read(table)} | new
+    path = TABLES[table]
+    with path.with_suffix(".part").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(next(iter(merged.values()))))
+        writer.writeheader()
+        writer.writerows(merged.values())
+    path.with_suffix(".part").replace(path)
+    atomic_write(PAGE, _page().encode())
+
+
+def _read(table: str) -> list[dict[str, str]]:
+    if not TABLES[table].exists():
+        return []
+    with TABLES[table].open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _page() -> str:
+    lines = ["# Fashion-MNIST", "", "Written by `make bench-fashion`."]
+    for table, explained in EXPLAINED.items():
+        rows = _read(table)
+        if not rows:
+            continue
+        head = [name for name in rows[0] if name != "machine"]
+        cells = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
+        lines += ["", f"## {table.capitalize()}", "", explained, ""]
+        lines += [f"{name}." for name in dict.fromkeys(row["machine"] for row in rows)]
+        lines += ["", *(f"| {' | '.join(line)} |" for line in cells)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)
