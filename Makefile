@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-jax lint setup parity lock docs bench bench-gpu
+.PHONY: demo test test-slow test-jax lint setup parity lock docs bench bench-fashion bench-gpu
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -54,7 +54,11 @@ bench: setup
 	$(INSTALL) -e '.[dev,parity,bench]'
 	$(BIN)/python -m docs.bench
 
-# The same on a GPU, in mixed float16, with XLA and without.
+# Accuracy and time to it on Fashion-MNIST, into docs/fashion_mnist.md; an hour or more.
+bench-fashion: setup
+	$(BIN)/python -m docs.fashion_mnist
+
+# The same as `bench` on a GPU, in mixed float16, with XLA and without.
 bench-gpu: setup
 	$(INSTALL) -e '.[dev,gpu,parity]'
 	$(BIN)/python -m docs.bench gpu

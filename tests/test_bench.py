@@ -12,6 +12,7 @@ from docs.bench.race import ratio
 from docs.bench.report import Row
 
 ROOT = Path(__file__).parents[1]
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 def bench(*arguments):
@@ -68,3 +69,13 @@ def test_a_run_replaces_its_sections_and_keeps_the_others(tmp_path, monkeypatch)
     assert page.index("one; 3 rounds.") < page.index("two; 5 rounds.")
     assert report.PICTURE.read_bytes().startswith(b"\x89PNG")
     assert len(report.CSV.read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_race_on_few_images():
+    words = [sys.executable, "-m", "docs.fashion_mnist", "race", "--quick"]
+    finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    rows = [line for line in finished.stdout.splitlines() if line.startswith("target ")]
+    assert [row.split(",")[0] for row in rows] == ["target 0.93", "target 0.94"]
+    assert "over" in rows[1], "few images do not teach that much"

@@ -47,8 +47,8 @@ def ours(dataset: str, epochs: int | None, out: Path) -> list[Epoch]:
     events = tf.io.gfile.glob(f"{folder.tensorboard}/validation/*")
     times = [
         event.wall_time
-        for path in events
-        for event in tf.compat.v1.train.summary_iterator(path)
+        for record in tf.data.TFRecordDataset(events).as_numpy_iterator()
+        for event in [tf.compat.v1.Event.FromString(record)]
         for value in event.summary.value
         if value.tag == "epoch_accuracy"
     ]

@@ -18,6 +18,8 @@ from training.data.sources import open_dataset
 Format = Literal["tfrecord", "array_record"]
 
 _NAME, _VERSION = "images", "1.0.0"
+_INFO = "dataset_info.json"
+"""What TFDS writes beside its files."""
 _PARTS = 32
 """Of a split, that Beam divides among its workers. Record files are read once for each of them."""
 
@@ -62,6 +64,8 @@ def prepare(
         raise InputError(
             f"out={str(out)!r} exists; give overwrite=True (--overwrite) to replace it."
         )
+    if out.exists() and not (out / _INFO).is_file():
+        raise InputError(f"out={str(out)!r} is no folder of prepared files; it is not replaced.")
     if format not in get_args(Format):
         raise InputError(f"format: {format!r} given; allowed are {', '.join(get_args(Format))}")
     if shards is not None and shards < 1:
@@ -81,8 +85,8 @@ def prepare(
                 num_shards=shards, beam_options=_pipeline_options(beam_options) if beam else None
             ),
         )
-        if overwrite:
-            shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(out)
         Path(builder.data_dir).rename(out)
     if format == "tfrecord":
         return f"tfrecord:{out}/{_NAME}-{{split}}.tfrecord-*"
