@@ -93,7 +93,7 @@ def test_a_job_is_stopped_and_killed_and_goes_on(arguments, tmp_path):
     whole, out = tmp_path / "whole" / "run", tmp_path / "ended" / "run"
     whole.parent.mkdir()
     out.parent.mkdir()
-    job = [*TINY, *arguments, "--strategy", "auto", "--epochs", 20, "--deterministic"]
+    job = [*TINY, *arguments, "--strategy", "auto", "--epochs", 8, "--deterministic"]
     job += ["--precision", "mixed_bfloat16", "--checkpoint-steps", 1]
     run_workers(whole, 2, *job)
     assert_equal_weights(whole, 2)
