@@ -32,7 +32,7 @@ class ByVariable:
     def _index(self, variable: Any) -> int:
         # Private: Keras has no public way from a variable to its place, by which its own optimizers
         # find their averages, too. The tests against NumPy fail without it.
-        return self._get_variable_index(variable)  # type: ignore[attr-defined, no-any-return]
+        return self._get_variable_index(variable)  # type: ignore[attr-defined]
 
     def decayed_step(self, gradient: Any, variable: Any, rate: Any, decay: float) -> None:
         """Decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
