@@ -17,7 +17,7 @@ PAGE = FOLDER / "fashion_mnist.md"
 TABLES = {"families": FOLDER / "fashion_mnist.csv", "race": FOLDER / "fashion_mnist_race.csv"}
 KEYS = {"families": "family", "race": "target"}
 EXPLAINED = {
-    "families": "A small network of each family by the recipe `small-data` in mixed bfloat16, on"
+    "families": "A small network of each family by the recipe `fast`, on"
     " 54,000 of the training images; the others choose the epoch. Minutes and images a second"
     " include the validation and the checkpoints.",
     "race": "Minutes until the 10,000 test images are classified so well at the end of an epoch:"
@@ -36,7 +36,7 @@ def main(
     source: Annotated[Path, typer.Option(help="Folder of the four idx.gz files.")] = Path(
         "/usr/share/datasets/fashion-mnist"
     ),
-    epochs: Annotated[int, typer.Option(min=1, help="Of each family's network.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each family's network.")] = 8,
     quick: Annotated[bool, typer.Option(help="Few images, nothing written.")] = False,
 ) -> None:
     """Trains on Fashion-MNIST and writes docs/fashion_mnist.{md,csv}, one part or all."""

@@ -34,13 +34,12 @@ def run(family: str, dataset: str, epochs: int, out: Path) -> dict[str, Any]:
     """
     variant = VARIANTS[family]
     config = training.load_recipe(
-        "small-data",
+        "fast",
         model=variant.model,
         model_args=variant.model_args,
         image_size=variant.image_size,
         dataset=dataset,
         epochs=epochs,
-        precision="mixed_bfloat16",
     )
     metrics = training.train(config, out, overwrite=True)
     return {
