@@ -23,7 +23,8 @@ KILLS = 10
 
 
 @pytest.mark.parametrize(
-    ("precision", "epochs", "kills"), [("float32", 5, KILLS), ("mixed_bfloat16", 2, 1)]
+    ("precision", "epochs", "kills"),
+    [("float32", 5, KILLS), ("mixed_bfloat16", 2, 1), ("mixed_float16", 2, 1)],
 )
 def test_a_killed_run_is_the_run_that_was_not(images, tmp_path, precision, epochs, kills):
     arguments = [*TINY, "--dataset", f"image_folder:{images}", "--epochs", epochs]
