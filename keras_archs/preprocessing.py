@@ -56,10 +56,17 @@ class Preprocessing:
             return (x - mean.astype(dtype)) / scale.astype(dtype)
         return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
 
-    def undo(self, x: np.ndarray) -> np.ndarray:
-        """Pixels of 0..255 in RGB order again, of preprocessed ones, `(..., height, width, c)`."""
+    def undo(self, x: Any) -> Any:
+        """Pixels of 0..255 in RGB order again, of preprocessed ones, `(..., height, width, c)`.
+
+        Args:
+            x: floating, a NumPy array or a tensor.
+        """
         mean, scale = self._constants(x.shape[-1])
-        x = x * scale.astype(x.dtype) + mean.astype(x.dtype)
+        if isinstance(x, np.ndarray):
+            x = x * scale.astype(x.dtype) + mean.astype(x.dtype)
+        else:
+            x = x * keras.ops.cast(scale, x.dtype) + keras.ops.cast(mean, x.dtype)
         return x[..., ::-1] if self.bgr else x
 
     def _constants(self, channels: int) -> tuple[np.ndarray, np.ndarray]:

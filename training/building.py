@@ -1,7 +1,7 @@
 """From the settings of a run to the compiled model that is trained."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -130,13 +130,18 @@ def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
     return size, size, 3 if imagenet else channels
 
 
-@contextmanager
-def arithmetic(config: TrainConfig) -> Iterator[None]:
+def arithmetic(config: TrainConfig) -> AbstractContextManager[None]:
     """Sets the global precision for a while; and, for good, deterministic operations."""
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    return precision(config.precision)
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Sets the global dtype policy for a while."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:

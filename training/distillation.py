@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_archs
 from keras_archs.errors import InputError
-from keras_archs.preprocessing import Preprocessing, PreprocessInput
+from keras_archs.preprocessing import PreprocessInput
 from keras_archs.registry import find
 from training.config import TrainConfig
 from training.finetuning import Saved, read_saved
@@ -107,22 +107,13 @@ def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
 
     def teach(images: Any) -> Any:
         if raw or takes != given:
-            images = _pixels(images, given)
+            images = given.undo(images)
             images = images if raw else takes(images)
         if None not in size and tuple(images.shape[1:3]) != size:
             images = ops.image.resize(images, size, antialias=True)
         return network(images, training=False)
 
     return teach
-
-
-def _pixels(images: Any, done: Preprocessing) -> Any:
-    """Undoes a preprocessing."""
-    mean, scale = np.atleast_1d(done.mean), np.atleast_1d(done.scale)
-    if images.shape[-1] == 1:
-        mean, scale = mean.mean(), scale.mean()
-    images = images * ops.cast(scale, images.dtype) + ops.cast(mean, images.dtype)
-    return images[..., ::-1] if done.bgr else images
 
 
 def _check(saved: Saved, student: Settings) -> None:

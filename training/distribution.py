@@ -136,9 +136,7 @@ class Devices:
             if replicas > 1:
                 mine = mine.rebatch(batch_size // self.replicas, drop_remainder=steps is None)
             if steps is not None:
-                nothing = tf.nest.map_structure(_of_none, mine.element_spec)
-                padding = tf.data.Dataset.from_tensors(nothing).repeat()
-                mine = mine.concatenate(padding).take(steps * replicas)
+                mine = fill_up(mine, steps * replicas)
             return mine
 
         return self.strategy.distribute_datasets_from_function(of_worker)
@@ -235,5 +233,9 @@ def _sums(strategy: tf.distribute.Strategy, votes: tf.Tensor) -> Any:
     return strategy.run(lambda: all_reduce("SUM", [tf.cast(votes, tf.int32)])[0])
 
 
-def _of_none(spec: tf.TensorSpec) -> tf.Tensor:
-    return tf.zeros([0, *spec.shape[1:]], spec.dtype)
+def fill_up(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """So many batches; those that are missing have no images."""
+    nothing = tf.nest.map_structure(
+        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), batches.element_spec
+    )
+    return batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(count)

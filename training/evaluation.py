@@ -41,9 +41,11 @@ class Predictions:
 
 
 def predict(run: Run, model: keras.Model, split: str = "test") -> Predictions:
-    images = run.batches(split)
-    truth = [labels.argmax(axis=1) for _, labels in images.as_numpy_iterator()]
-    return Predictions(model.predict(images, verbose=0), np.concatenate(truth))
+    scores, truth = [], []
+    for images, labels in run.batches(split):  # once: what is not cached is decoded each time
+        scores.append(model.predict_on_batch(images))
+        truth.append(labels.numpy().argmax(axis=1))
+    return Predictions(np.concatenate(scores), np.concatenate(truth))
 
 
 def measure(predictions: Predictions, class_names: Sequence[str]) -> dict[str, Any]:

@@ -91,8 +91,7 @@ def _transfer(source: keras.Model, network: keras.Model, same_classes: bool) -> 
     if len(theirs) != len(ours):
         misfits.insert(0, f"{len(ours)} layers with weights, {len(theirs)} there")
     if misfits:
-        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
-        raise InputError(f"init does not fit {network.name}: {'; '.join(misfits[:_SHOWN])}{more}.")
+        raise InputError(f"init does not fit {network.name}: {_listed(misfits, '; ')}.")
     other, mine = pairs[-1]
     if not same_classes or _shapes(other) != _shapes(mine):
         pairs = pairs[:-1]

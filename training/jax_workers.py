@@ -16,11 +16,11 @@ import tensorflow as tf
 import typer
 
 from keras_archs.errors import InputError
-from training.building import build_network
+from training.building import build_network, precision
 from training.checkpoints import Progress
 from training.cluster import find_cluster
 from training.config import TrainConfig
-from training.data import steps_in_epoch
+from training.distribution import fill_up
 from training.loop import build_state
 from training.optimization import make_loss, make_optimizer
 from training.run import Run, load_run, new_run
@@ -60,27 +60,21 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
     everywhere = keras.distribution.DataParallel(
         devices=keras.distribution.list_devices(), auto_shard_dataset=False
     )
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.precision)
-    try:
-        with everywhere.scope():
-            run = new_run(config, folder) if config else load_run(out)
-            with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
-                # Saving a model computes on JAX, in which all processes have to take part.
-                own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
-                _fit(run, own, shard)
-    finally:
-        keras.config.set_dtype_policy(before)
+    with precision(settings.precision), everywhere.scope():
+        run = new_run(config, folder) if config else load_run(out)
+        with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
+            # Saving a model computes on JAX, in which all processes have to take part.
+            own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
+            _fit(run, own, shard)
 
 
 def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
     config = run.settings.config
-    steps = steps_in_epoch(len(run.data.splits["train"]), config.batch_size)
     checkpoint = run.folder.checkpoints.load()
     network = build_network(run.settings, initialised=checkpoint is not None)
     model = keras.Model(network.input, network.output, name=network.name)
     model.compile(
-        optimizer=make_optimizer(config, model, steps_per_epoch=steps),
+        optimizer=make_optimizer(config, model, steps_per_epoch=run.steps),
         loss=make_loss(config),
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
@@ -96,7 +90,7 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
         validation_data=_validation(run, shard),
         initial_epoch=start,
         epochs=config.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=run.steps,
         callbacks=[_Keep(own, progress, network)],
         verbose="auto" if own is run.folder else 0,
     )
@@ -109,7 +103,7 @@ def _validation(run: Run, shard: tuple[int, int]) -> tf.data.Dataset:
     mean over the images.
     """
     count, batch_size = len(run.data.splits["validation"]), run.settings.config.batch_size
-    steps, size = -(-count // batch_size), batch_size // shard[1]
+    steps, size = run.validation_steps, batch_size // shard[1]
 
     def fill(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
         weights = tf.fill([tf.shape(labels)[0]], steps * batch_size / count)
@@ -120,12 +114,7 @@ def _validation(run: Run, shard: tuple[int, int]) -> tf.data.Dataset:
             filled[-1].set_shape([size, *each.shape[1:]])
         return tuple(filled)
 
-    batches = run.batches("validation", shard=shard)
-    nothing = tf.nest.map_structure(
-        lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), batches.element_spec
-    )
-    padding = tf.data.Dataset.from_tensors(nothing).repeat()
-    return batches.concatenate(padding).take(steps).map(fill)
+    return fill_up(run.batches("validation", shard=shard), steps).map(fill)
 
 
 class _Keep(keras.callbacks.Callback):

@@ -48,6 +48,16 @@ class Run:
     def family(self) -> Family:
         return find(self.settings.config.model).family
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch of training."""
+        return steps_in_epoch(len(self.data.splits["train"]), self.settings.config.batch_size)
+
+    @property
+    def validation_steps(self) -> int:
+        """Batches of a validation, the last of which may not be full."""
+        return -(-len(self.data.splits["validation"]) // self.settings.config.batch_size)
+
     def model(self) -> keras.Model:
         """The best model by validation accuracy.
 
@@ -142,7 +152,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     run = new_run(config, folder)
     with arithmetic(config), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
-        trained = prepare(run.settings, _steps(run), devices)
+        trained = prepare(run.settings, run.steps, devices)
         run.folder.clear()
         run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
@@ -189,7 +199,7 @@ def resume(
         run = _open_run(folder, replace(stored, config=config))
         settings = replace(run.settings, input_shape=input_shape(config, run.data))
         run = replace(run, settings=settings)
-        trained = prepare(settings, _steps(run), devices, initialised=checkpoint is not None)
+        trained = prepare(settings, run.steps, devices, initialised=checkpoint is not None)
         if checkpoint:
             checkpoint.restore(trained.model, trained.averages)
         step = progress.step * progress.config.batch_size // config.batch_size
@@ -237,13 +247,8 @@ def _open_data(config: TrainConfig) -> ImageData:
     )
 
 
-def _steps(run: Run) -> int:
-    return steps_in_epoch(len(run.data.splits["train"]), run.settings.config.batch_size)
-
-
 def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:
     config, folder, devices = run.settings.config, run.folder, trained.devices
-    validation_steps = -(-len(run.data.splits["validation"]) // config.batch_size)
 
     def batches(epoch: int, step: int) -> Any:
         stage = next(each for each in trained.stages if epoch < each.stop)
@@ -271,9 +276,9 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
         validation=devices.share(
             lambda shard: run.batches("validation", shard=shard),
             config.batch_size,
-            steps=validation_steps,
+            steps=run.validation_steps,
         ),
-        validation_steps=validation_steps,
+        validation_steps=run.validation_steps,
         steps=trained.steps,
         devices=devices,
     )
