@@ -80,7 +80,8 @@ def machine(device: str | None = None) -> str:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    name = device or f"{_processor()}, {os.cpu_count()} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = device or f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}"
     return f"{name}; Python {platform.python_version()}, {', '.join(versions)}"
 
 
