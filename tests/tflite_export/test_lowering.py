@@ -302,6 +302,40 @@ def test_every_precision_gives_the_file_of_the_float32_twin(policy):
     np.testing.assert_allclose(run(content, IMAGES), run(lower(twin), IMAGES), rtol=1e-6, atol=1e-6)
 
 
+class Scale(layers.Layer):
+    """Its config is not known."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize("make", [layers.Lambda, Scale])
+def test_layers_that_cannot_be_copied_convert_in_float32_alone(make):
+    def model():
+        x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image := keras.Input(SHAPE)))
+        x = make(lambda values: values * 2.0, name="twice")(x)
+        return shake_norms(keras.Model(image, layers.GlobalAveragePooling2D()(x)))
+
+    plain = model()
+    np.testing.assert_allclose(run(lower(plain), IMAGES), plain.predict(IMAGES, verbose=0), 1e-5)
+    keras.config.set_dtype_policy("mixed_float16")
+    with pytest.raises(InputError, match=r"'twice' \((Lambda|Scale)\) that cannot be copied"):
+        lower(model())
+
+
+def test_a_model_of_bytes_takes_their_numbers():
+    image = keras.Input(SHAPE, dtype="uint8")
+    x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, *SHAPE))
+    expected = model.predict(pixels.astype(np.uint8), verbose=0)
+    np.testing.assert_allclose(run(lower(model), pixels.astype(np.float32)), expected, atol=1e-5)
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     size=st.tuples(st.integers(6, 20), st.integers(6, 20)),
