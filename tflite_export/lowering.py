@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras_archs.errors import InputError, did_you_mean
 from tflite_export.images import check_images
 from tflite_export.preparing import image_shape, prepare
+from tflite_export.rewording import reworded
 
 __all__ = ["KINDS", "MIN_REPRESENTATIVE", "Quantize", "image_shape", "lower", "prepare"]
 
@@ -61,7 +62,7 @@ def lower(
         raise InputError(
             f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
         )
-    converter = _converter(prepare(model), (batch, *shape))
+    converter = _converter(reworded(prepare(model)), (batch, *shape))
     if kind != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
