@@ -1,128 +1,106 @@
-"""The graph in a TFLite file, read from its bytes."""
+"""The steps of a TFLite file, the Keras layers that they come from, and the types at its ends."""
 
-from collections.abc import Iterable
+import copy
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
 
-from keras_archs.errors import InputError
+FLOAT32, UINT8 = schema.TensorType.FLOAT32, schema.TensorType.UINT8
+QUANTIZE, DEQUANTIZE = schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE
 
-
-def _names(kind: type) -> dict[int, str]:
-    return {value: name for name, value in vars(kind).items() if isinstance(value, int)}
-
-
-OPERATORS, TYPES = _names(schema.BuiltinOperator), _names(schema.TensorType)
+# TensorFlow numbers the scopes that a layer opens.
+_NUMBER = re.compile(r"_\d+$")
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """An input or output of an operator.
+class Step:
+    """An operator of a file.
 
     Attributes:
-        name: as the converter chose it.
-        dtype: lower-case name of the type in the file, such as `int4`.
-        shape: its shape; what is not known before the file runs is -1.
-        constant: whether the file holds its values, as it does those of weights.
+        tensor: name of its first output.
+        is_last: whether that is the output of the file, but for a change of type.
+        computes_in_float: whether it gives float32, other than for a change of type.
     """
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    constant: bool
+    tensor: str
+    is_last: bool
+    computes_in_float: bool
 
-    def __str__(self) -> str:
-        return f"{self.dtype}[{','.join('?' if n < 0 else str(n) for n in self.shape)}]"
+    def layers(self, known: Collection[str], last: Collection[str]) -> set[str]:
+        """Which of the layers with `known` names it does a part of; `last` are those at the end.
 
-
-@dataclass(frozen=True)
-class Node:
-    """An operator as the file has it; tensors by their number."""
-
-    name: str
-    version: int
-    custom: bool
-    inputs: list[int]
-    outputs: list[int]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The steps of a file, in their order, and its tensors."""
-
-    nodes: list[Node]
-    tensors: list[Tensor]
-
-    @classmethod
-    def read(cls, content: bytes) -> "Graph":
-        """The graph of a file.
-
-        Raises:
-            InputError: the file is damaged, or has control flow (more than one graph).
+        The converter joins the names of what it joins, "net/relu/Relu6;net/conv/convolution",
+        and gives the output of the file a name of its own.
         """
-        # The reader of the format trusts what it reads; the interpreter checks it.
-        try:
-            Interpreter(model_content=content)
-        except (ValueError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"content ({len(content)} bytes) is no working TFLite file: {reason}"
-            ) from error
-        model = schema.Model.GetRootAs(content)
-        if model.SubgraphsLength() != 1:
-            raise InputError(f"content must have one graph, got {model.SubgraphsLength()}.")
-        graph = model.Subgraphs(0)
-        return cls(
-            [_node(model, graph.Operators(i)) for i in range(graph.OperatorsLength())],
-            [_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength())],
+        if self.is_last:
+            return set(last)
+        scopes = {part for path in self.tensor.split(";") for part in path.split("/")[:-1]}
+        # "conv_1" is the first scope of "conv" even if there is a layer "conv_1", whose own is
+        # "conv_1_1" then.
+        names = (
+            next((n for n in (_NUMBER.sub("", scope), scope) if n in known), None)
+            for scope in scopes
         )
-
-    def activations(self) -> list[int]:
-        """The tensors that depend on the image, input and output among them."""
-        known = {index for index, tensor in enumerate(self.tensors) if tensor.constant}
-        for node in self.nodes:
-            if known.issuperset(node.inputs):  # weights in float16 that are made float32, say
-                known.update(node.outputs)
-        used = {index for node in self.nodes for index in (*node.inputs, *node.outputs)}
-        return sorted(used - known)
-
-    def between(self, inputs: Iterable[int], outputs: Iterable[int]) -> set[int]:
-        """The nodes that it takes to compute some tensors from others."""
-        makers = {index: number for number, node in enumerate(self.nodes) for index in node.outputs}
-        known, wanted, found = set(inputs), list(outputs), set()
-        while wanted:
-            index = wanted.pop()
-            if index not in known and index in makers:
-                known.add(index)
-                found.add(makers[index])
-                wanted += self.nodes[makers[index]].inputs
-        return found
+        return {name for name in names if name}
 
 
-def _node(model: Any, node: Any) -> Node:
-    code = model.OperatorCodes(node.OpcodeIndex())
-    # Files from before there were more than 127 operators have the number in another field.
-    builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    custom = builtin == schema.BuiltinOperator.CUSTOM
-    return Node(
-        (code.CustomCode() or b"CUSTOM").decode() if custom else OPERATORS[builtin],
-        code.Version(),
-        custom,
-        [int(i) for i in node.InputsAsNumpy() if i >= 0] if node.InputsLength() else [],
-        [int(i) for i in node.OutputsAsNumpy()] if node.OutputsLength() else [],
-    )
+def steps(content: bytes) -> list[Step]:
+    """The operators of a TFLite file, in their order."""
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    graph = model.subgraphs[0]
+    ends = set(graph.outputs)
+    found = []
+    for operator in reversed(graph.operators):
+        index = operator.outputs[0]
+        is_last = index in ends
+        builtin = model.operatorCodes[operator.opcodeIndex].builtinCode
+        changes_type = builtin in {QUANTIZE, DEQUANTIZE}
+        if is_last and changes_type:
+            ends.update(operator.inputs)
+        tensor = graph.tensors[index]
+        in_float = tensor.type == FLOAT32 and not changes_type
+        found.append(Step(tensor.name.decode(), is_last, in_float))
+    return found[::-1]
 
 
-def _tensor(model: Any, tensor: Any) -> Tensor:
-    shape = tensor.ShapeSignatureAsNumpy() if tensor.ShapeSignatureLength() else ()
-    if not tensor.ShapeSignatureLength() and tensor.ShapeLength():
-        shape = tensor.ShapeAsNumpy()
-    buffer = model.Buffers(tensor.Buffer())
-    return Tensor(
-        (tensor.Name() or b"").decode(),
-        TYPES[tensor.Type()].lower(),
-        tuple(map(int, shape)),
-        buffer.DataLength() > 0 or buffer.Size() > 0,
-    )
+def with_uint8_ends(content: bytes) -> bytes:
+    """A file with int8 input and output as one with uint8, which is 128 more, at both."""
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    for ends, entries in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
+        inside = ends[0]
+        outside = _add_uint8_twin(graph.tensors, inside)
+        ends[0] = entries[0].tensorIndex = outside
+        step = schema.OperatorT()
+        step.opcodeIndex = _code(model.operatorCodes, QUANTIZE)
+        step.inputs, step.outputs = [inside], [outside]
+        if ends is graph.inputs:
+            step.inputs, step.outputs = [outside], [inside]
+            graph.operators.insert(0, step)
+        else:
+            graph.operators.append(step)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _add_uint8_twin(tensors: list[Any], index: int) -> int:
+    twin = copy.deepcopy(tensors[index])
+    twin.type, twin.buffer = UINT8, 0  # the empty buffer
+    twin.quantization.zeroPoint = [point + 128 for point in twin.quantization.zeroPoint]
+    tensors[index].name += b"_int8"
+    tensors.append(twin)
+    return len(tensors) - 1
+
+
+def _code(codes: list[Any], builtin: int) -> int:
+    for index, code in enumerate(codes):
+        if code.builtinCode == builtin:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 2  # the first that changes one type of integers into another
+    codes.append(code)
+    return len(codes) - 1
