@@ -11,6 +11,7 @@ from keras_archs.errors import InputError
 from keras_archs.fusing import fuse
 from keras_archs.graph import calls, inner_layers, is_functional
 from keras_archs.preprocessing import Preprocessing
+from tflite_export.rewording import reworded
 
 Scores = Literal["model", "logits", "probabilities"]
 
@@ -79,7 +80,7 @@ def prepare(
             " another precision or scores= asks for: give its class a get_config()."
         )
     with _float32():
-        clean = model if stuck else fuse(_in_float32(model))
+        clean = model if stuck else reworded(fuse(_in_float32(model)))
         if scores != "model":
             clean = _ending_in(clean, scores)
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
