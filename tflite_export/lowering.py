@@ -16,15 +16,26 @@ from tflite_export.images import check_images
 from tflite_export.preparing import Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
 
-__all__ = ["KINDS", "MIN_REPRESENTATIVE", "Quantize", "image_shape", "lower", "prepare"]
+__all__ = [
+    "CALIBRATED",
+    "KINDS",
+    "MIN_REPRESENTATIVE",
+    "SELECTIVE",
+    "Io",
+    "Quantize",
+    "image_shape",
+    "lower",
+    "prepare",
+]
 
 Quantize = Literal["none", "float16", "dynamic", "int8", "int16x8", "weight_int8", "weight_int4"]
 KINDS: tuple[Quantize, ...] = get_args(Quantize)
 Io = Literal["float32", "int8", "uint8"]
 
-# Kinds whose activations have ranges that are measured beforehand, and that can leave layers out.
-_CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
-_SELECTIVE: tuple[Quantize, ...] = ("dynamic", "int8", "weight_int8", "weight_int4")
+CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
+"""Kinds whose activations have ranges that are measured on representative images."""
+SELECTIVE: tuple[Quantize, ...] = ("dynamic", "int8", "weight_int8", "weight_int4")
+"""Kinds that can keep layers in float."""
 # Fewer images leave the ranges of the activations, and with them the accuracy, to chance.
 MIN_REPRESENTATIVE = 50
 
@@ -72,7 +83,7 @@ def lower(
     """
     _check_choices(kind, io, batch, scores)
     shape = image_shape(model)
-    if kind in _CALIBRATED:
+    if kind in CALIBRATED:
         _check_representative(representative, kind, shape)
     elif representative is not None:
         raise InputError(
@@ -135,9 +146,9 @@ def _check_choices(kind: str, io: str | None, batch: int | None, scores: str) ->
 def _check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
     if isinstance(keep_float, str):
         raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
-    if keep_float and kind not in _SELECTIVE:
+    if keep_float and kind not in SELECTIVE:
         raise InputError(
-            f"keep_float goes with quantize={', '.join(map(repr, _SELECTIVE))} only, got {kind!r}."
+            f"keep_float goes with quantize={', '.join(map(repr, SELECTIVE))} only, got {kind!r}."
         )
 
 

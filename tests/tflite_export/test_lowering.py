@@ -336,7 +336,7 @@ def test_a_model_of_bytes_takes_their_numbers():
     np.testing.assert_allclose(run(lower(model), pixels.astype(np.float32)), expected, atol=1e-5)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     size=st.tuples(st.integers(6, 20), st.integers(6, 20)),
     channels=st.integers(1, 4),
