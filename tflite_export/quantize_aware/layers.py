@@ -91,7 +91,9 @@ class FakeQuantize(keras.layers.Layer):
     def build(self, _: Any) -> None:
         low, high = self.limits or (0.0, LEAST)
         self.low, self.high = (
-            self.add_weight((), initializer=keras.initializers.Constant(value), trainable=False, name=name)
+            self.add_weight(
+                (), initializer=keras.initializers.Constant(value), trainable=False, name=name
+            )
             for name, value in (("low", low), ("high", high))
         )
 

@@ -80,22 +80,22 @@ class _Rewriter:
         return inside and is_followed_inside(call.operation, users[0])
 
     def call(self, step: Step, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = keras.tree.map_structure(
-            lambda x: self._begun.get(id(x), x), (args, kwargs)
-        )
+        args, kwargs = keras.tree.map_structure(lambda x: self._begun.get(id(x), x), (args, kwargs))
         return step(*args, **kwargs)
 
     def step(self, operation: Any) -> Step:
-        kind, name = type(operation), type(operation).__name__
-        activation = activation_of(operation)
+        kind = type(operation)
         if kind in KERNELS:
             return self._kernel(operation)
         if kind is layers.SeparableConv2D:
             return self._separable(operation)
         if kind in AFFINE:
             return self._affine(operation)
-        compute = _copy(operation)
-        if activation:
+        return self._without_weights(operation)
+
+    def _without_weights(self, operation: Any) -> Step:
+        compute, name = _copy(operation), type(operation).__name__
+        if activation := activation_of(operation):
             return lambda x: self._activate(operation, activation, compute, x)
         if name in ARITHMETIC:
             return lambda *args: self._arithmetic(operation, compute, *args)
@@ -105,7 +105,12 @@ class _Rewriter:
             return lambda *args, **kwargs: self._same(compute, *args, **kwargs)
         raise unknown(operation, "it has no int8 version, or none that is known here")
 
-    def _kernel(self, layer: Any) -> Step:
+    def _kernel(self, layer: Any, place: Any = None) -> Step:
+        """
+        Args:
+            place: the layer in whose place of the network it stands; itself by default.
+        """
+        place = place or layer
         activation = FUNCTIONS.get(layer.activation)
         if activation is None:
             raise unknown(layer, f"its activation {layer.activation!r} has no int8 version")
@@ -115,10 +120,10 @@ class _Rewriter:
         def step(x: Any) -> Any:
             x = _with_weights(quantized, x, layer.get_weights())
             if activation in {"linear", *FUSED}:
-                return self._finish(layer, x)
+                return self._finish(place, x)
             x = self._range(layer.name, x)
             function = layers.Activation(activation, name=self._name(f"{layer.name}_{activation}"))
-            return self._activate(layer, activation, function, x)
+            return self._activate(place, activation, function, x)
 
         return step
 
@@ -135,9 +140,7 @@ class _Rewriter:
         kernel, *weights = layer.get_weights()
         pointwise.build((None, None, None, weights[0].shape[2]))
         pointwise.set_weights(weights)
-        for known in (self._followed, self._last):
-            known |= {id(pointwise)} if id(layer) in known else set()
-        end = self._kernel(pointwise)
+        end = self._kernel(pointwise, place=layer)
         return lambda x: end(self._range(depthwise.name, _with_weights(depthwise, x, [kernel])))
 
     def _affine(self, layer: Any) -> Step:
