@@ -71,7 +71,7 @@ def prepare(
             whether it gives logits.
     """
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     _check_quantization(model)
     stuck = next(_not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
@@ -172,7 +172,7 @@ def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
         if softmax or activation in _ENDS:
             return model
         probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        return keras.Model(model.inputs, probabilities, name=model.name)
+        return keras.Model(model.inputs[0], probabilities, name=model.name)
     if not softmax:
         if activation in _ENDS:
             last.activation = keras.activations.linear
@@ -182,7 +182,7 @@ def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
             f"scores='logits' cannot take off {last.name!r}, which stands in a model inside the"
             " model; leave it out there."
         )
-    return keras.Model(model.inputs, last.input, name=model.name)
+    return keras.Model(model.inputs[0], last.input, name=model.name)
 
 
 def _behind(preprocessing: Preprocessing, model: keras.Model) -> keras.Model:
