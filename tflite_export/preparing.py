@@ -67,11 +67,12 @@ def prepare(
             "preprocessing", which is rounded once where the file computes in integers.
 
     Raises:
-        InputError: the model is not functional, is quantized by Keras, or its end does not tell
-            whether it gives logits.
+        InputError: it is no such model, has a layer that Keras has quantized or that cannot be
+            copied, or its end does not tell whether it gives logits.
     """
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    image_shape(model)
+    # It may be sequential, or have its one output in a list.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     _check_quantization(model)
     stuck = next(_not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
