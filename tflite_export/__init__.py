@@ -1,8 +1,23 @@
 """TFLite files of Keras image classifiers, and the check of a file against its model."""
 
+from tflite_export.calibration import calibration_set
 from tflite_export.classifier import Classifier, Latency
 from tflite_export.convert import Conversion, convert
+from tflite_export.debugging import LayerLoss, debug
+from tflite_export.gate import ParityError
 from tflite_export.lowering import KINDS
 from tflite_export.report import Report, compare
 
-__all__ = ["KINDS", "Classifier", "Conversion", "Latency", "Report", "compare", "convert"]
+__all__ = [
+    "KINDS",
+    "Classifier",
+    "Conversion",
+    "Latency",
+    "LayerLoss",
+    "ParityError",
+    "Report",
+    "calibration_set",
+    "compare",
+    "convert",
+    "debug",
+]
