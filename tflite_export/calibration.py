@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import Preprocessing
-from tflite_export.images import check_images
 
 if TYPE_CHECKING:  # a model can be exported without the training package
     from training.data import Examples, ImageData
@@ -195,12 +194,6 @@ def _only(examples: Examples, chosen: np.ndarray) -> Examples:
     return replace(examples, encoded=encoded)
 
 
-def check_set(
-    name: str,
-    images: np.ndarray,
-    shape: tuple[int, int, int],
-    preprocessing: Preprocessing | None,
-) -> None:
-    """Raises an InputError unless `images` are such as a network of that shape was trained on."""
-    check_images(name, images, shape)
-    check_real(name, images, preprocessing)
+def as_seen(images: np.ndarray, inside: Preprocessing | None) -> np.ndarray:
+    """Preprocessed images as a file takes them: pixels of 0..255 if it does `inside` itself."""
+    return images if inside is None else np.clip(inside.undo(images), 0, 255)

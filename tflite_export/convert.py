@@ -10,13 +10,14 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
-from tflite_export.calibration import calibration_set, check_set, evaluation_set
+from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
 from tflite_export.classifier import Classifier
 from tflite_export.debugging import CALIBRATED, debug
 from tflite_export.gate import ParityError, bound_for, fewest
+from tflite_export.images import check_images
 from tflite_export.lowering import Io, Quantize, lower
-from tflite_export.preparing import image_shape
-from tflite_export.report import Parity, Report, check_labels, compare, scores
+from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
 TEST_IMAGES = 2000
@@ -67,6 +68,8 @@ def convert(
     max_error: float | None = None,
     io: Io | None = None,
     batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    pixels: bool = False,
     threads: int = 1,
 ) -> Conversion:
     """Converts an image classifier to a TFLite file and holds the file against the model.
@@ -84,16 +87,18 @@ def convert(
         representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
             at least 50, preprocessed as in training: the activations' ranges are measured on them.
             A run's are `calibration_set(run)` if None.
-        test: float32 images to test the file on. A run's are 2,000 of its test images if None, and
-            they bring their labels.
+        test: float32 images to test the file on, preprocessed as in training. A run's are 2,000 of
+            its test images if None, with their labels.
         labels: whole numbers [n], the classes of `test`; without them the report has no top-1.
         keep_float: names of layers that are not quantized.
-        auto: whether layers may be kept in float, as few of the worst as the bound asks for.
+        auto: whether more layers may be kept in float, as few of the worst as the bound asks for.
         min_agreement: least fraction of the test images for which model and file name the same
             class; that of `gate.BOUNDS` for the kind if None.
         max_error: largest difference between two scores, as a share of their range, likewise.
         io: type of input and output of an "int8" file: "int8" (as None), "uint8" or "float32".
         batch: images that the file takes at once: 1, or None for any number.
+        scores: "model" for the model's own output, "logits" or "probabilities".
+        pixels: whether the file takes pixels of 0..255 and preprocesses them itself.
         threads: of the interpreter that the latency is measured with.
 
     Raises:
@@ -104,25 +109,37 @@ def convert(
     """
     bound = bound_for(quantize, min_agreement, max_error)
     if auto and quantize not in _AUTO:
-        raise InputError(f"auto goes with quantize={' or '.join(map(repr, _AUTO))}, got {quantize!r}.")
+        raise InputError(
+            f"auto goes with quantize={', '.join(map(repr, _AUTO))}, got {quantize!r}."
+        )
     opened = source if isinstance(source, Source) else open_source(source)
-    model = opened.model
-    if opened.run and representative is None and quantize in CALIBRATED:
+    model, inside = opened.model, opened.preprocessing if pixels else None
+    if pixels and inside is None:
+        raise InputError("pixels=True needs a source whose preprocessing is known.")
+    shape = image_shape(model)
+    if representative is None and quantize in CALIBRATED and opened.run:
         representative = calibration_set(opened.run)
-    if opened.run and test is None:
+    if test is None and opened.run:
         test, labels = evaluation_set(opened.run, TEST_IMAGES)
     if auto and test is None:
         raise InputError("auto needs images to test the file on; give test=.")
-    shape = image_shape(model)
     for name, images in {"representative": representative, "test": test}.items():
         if images is not None:
-            check_set(name, images, shape, opened.preprocessing)
+            check_images(name, images, shape)
+            check_real(name, images, opened.preprocessing)
     if test is not None:
         check_labels(labels, len(test), model.outputs[0].shape[-1])
 
     def make(kept: Sequence[str]) -> Conversion:
         content = lower(
-            model, quantize, representative=representative, keep_float=kept, io=io, batch=batch
+            model,
+            quantize,
+            representative=representative,
+            keep_float=kept,
+            io=io,
+            batch=batch,
+            scores=scores,
+            preprocessing=inside,
         )
         # Labels and preprocessing (opened.class_names, opened.preprocessing) go into the file here.
         return Conversion(quantize, content, tuple(kept))
@@ -130,22 +147,31 @@ def convert(
     conversion = make(keep_float)
     if test is None:
         return conversion
-    expected = scores(model, test)
+    asked = model if scores == "model" else prepare(model, scores=scores)
+    expected = keras_scores(asked, test)
+    seen = as_seen(test, inside)
 
     def holds(made: Conversion) -> bool:
-        found = Classifier(made.content, threads).predict(test)
+        found = Classifier(made.content, threads).predict(seen)
         return not bound.broken_by(Parity.of(expected, found, None))
 
     whole_bytes = len(conversion.content) if auto else None
     if auto and not holds(conversion):
-        losses = debug(model, quantize, conversion.content, test, representative=representative)
-        worst = [each.layer for each in losses if each.layer not in keep_float]
-        if worst:
-            conversion = fewest(lambda more: make([*keep_float, *more]), worst, holds)
+        worst = debug(
+            model,
+            quantize,
+            conversion.content,
+            test,
+            scores=scores,
+            preprocessing=inside,
+        )
+        # One at least is left to quantize.
+        layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
+        conversion = fewest(lambda more: make([*keep_float, *more]), layers, holds)
     report = compare(
         model,
         conversion,
-        test,
+        seen,
         labels,
         threads=threads,
         expected=expected,

@@ -3,22 +3,26 @@
 import contextlib
 import io
 import re
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import recipe
 from ai_edge_quantizer.quantizer import Quantizer, ValidationErrorMetric
 
 from keras_archs.errors import InputError
 from keras_archs.graph import inner_layers
+from keras_archs.preprocessing import Preprocessing
+from tflite_export.calibration import as_seen
 from tflite_export.classifier import Classifier
 from tflite_export.flatbuffer import Step, steps
 from tflite_export.images import check_images
 from tflite_export.lowering import Quantize, lower
-from tflite_export.preparing import ending, image_shape, prepare
+from tflite_export.preparing import Scores, ending, image_shape, prepare
 
 IMAGES = 32
 """Images that losses are measured on; each layer is run on all of them."""
@@ -28,11 +32,11 @@ _RECIPES = {
     "int16x8": recipe.static_wi8_ai16,
     "dynamic": recipe.dynamic_wi8_afp32,
     "weight_int8": recipe.weight_only_wi8_afp32,
-    "weight_int4": recipe.weight_only_wi4_afp32,
+    # Depthwise convolutions, for which LiteRT has no int4, are int8 there.
+    "weight_int4": lambda: [*recipe.weight_only_wi8_afp32(), *recipe.weight_only_wi4_afp32()],
 }
 CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
 """Kinds whose activations have ranges that are measured beforehand."""
-
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def debug(
     content: bytes,
     images: np.ndarray,
     *,
-    representative: np.ndarray | None = None,
+    scores: Scores = "model",
+    preprocessing: Preprocessing | None = None,
 ) -> list[LayerLoss]:
     """Measures each layer that a file computes in integers, or whose weights are integers.
 
@@ -69,7 +74,8 @@ def debug(
         content: the bytes of the file.
         images: float32 [n, height, width, channels], preprocessed as in training; the first
             `IMAGES` of them are taken.
-        representative: images that ranges are measured on, as for `convert`; `images` if None.
+        scores: as the file was told.
+        preprocessing: what the file does inside, as it was told.
 
     Returns:
         The layers whose quantization changes the scores, the one with the greatest loss first.
@@ -83,13 +89,13 @@ def debug(
             f"quantize={quantize!r} has no integers; those with them are {', '.join(_RECIPES)}."
         )
     check_images("images", images, image_shape(model))
-    images = images[:IMAGES]
-    clean = prepare(model)
+    images = as_seen(images[:IMAGES], preprocessing)
+    clean = prepare(model, scores=scores, preprocessing=preprocessing)
     whole = lower(clean, "none")
     exact = Classifier(whole).predict(images)
     span = float(np.ptp(exact) or 1)
     snr = _signal_to_noise(Quantizer(whole, previous_quantized_model=content), images)
-    alone = _Alone(whole, quantize, images if representative is None else representative)
+    alone = _Alone(whole, quantize, content, images)
     kept = _by_layer(clean, [step for step in steps(content) if step.computes_in_float])
     losses = []
     for layer, own in _by_layer(clean, steps(whole)).items():
@@ -110,18 +116,32 @@ def debug(
 class _Alone:
     """Makes files that have one layer of a float file quantized."""
 
-    def __init__(self, whole: bytes, quantize: Quantize, images: np.ndarray) -> None:
+    def __init__(
+        self, whole: bytes, quantize: Quantize, content: bytes, images: np.ndarray
+    ) -> None:
         self._recipe = _RECIPES[quantize]()
         self._quantizer = Quantizer(whole, self._recipe)
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+        with _quiet():
             self._ranges = self._quantizer.calibrate(_signature(images), num_threads=1)
+        # These are moving averages over the images; the file's own are those that it computes with.
+        for tensor in Interpreter(model_content=content).get_tensor_details():
+            scale, zero_point = tensor["quantization"]
+            if scale and tensor["name"] in self._ranges:
+                limits = np.iinfo(tensor["dtype"])
+                measured = self._ranges[tensor["name"]]
+                for end, step in (("min", limits.min), ("max", limits.max)):
+                    measured[end] = np.full_like(measured[end], (step - zero_point) * scale)
 
     def quantized(self, own: Sequence[Step]) -> bytes:
         names = "|".join(re.escape(step.tensor) for step in own)
         # The quantizer knows an operator by the names of its outputs, each with a semicolon behind.
-        only = [{**part, "regex": f"^({names});?$"} for part in self._recipe]
+        # Of two parts with one expression it would drop the first, so theirs differ by a "^".
+        only = [
+            {**part, "regex": f"{'^' * place}({names});?$"}
+            for place, part in enumerate(self._recipe, start=1)
+        ]
         self._quantizer.load_quantization_recipe(only)
-        with contextlib.redirect_stderr(io.StringIO()):
+        with _quiet():
             result = self._quantizer.quantize(self._ranges, enable_progress_report=False)
         return bytes(result.quantized_model)
 
@@ -141,7 +161,7 @@ def _by_layer(model: keras.Model, operators: Sequence[Step]) -> Mapping[str, lis
 
 def _signal_to_noise(quantizer: Quantizer, images: np.ndarray) -> dict[str, float]:
     """Power of the signal by that of the noise, of each tensor that both files have."""
-    with contextlib.redirect_stderr(io.StringIO()):
+    with _quiet():
         result = quantizer.validate(
             _signature(images),
             [ValidationErrorMetric.SNR],
@@ -153,3 +173,11 @@ def _signal_to_noise(quantizer: Quantizer, images: np.ndarray) -> dict[str, floa
 
 def _signature(images: np.ndarray) -> dict[str, list[dict[str, np.ndarray]]]:
     return {"serving_default": [{"image": image[None]} for image in images]}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and without warnings that debugging takes memory."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        yield

@@ -133,7 +133,9 @@ def _numbers(report: Report, bound: Bound) -> str:
 Made = TypeVar("Made")
 
 
-def fewest(make: Callable[[Sequence[str]], Made], layers: Sequence[str], good: Callable[[Made], bool]) -> Made:
+def fewest(
+    make: Callable[[Sequence[str]], Made], layers: Sequence[str], good: Callable[[Made], bool]
+) -> Made:
     """What `make` makes of the shortest good head of `layers`, or of all if none is good.
 
     The length is doubled until the result is good and then halved in, so about twice the logarithm

@@ -169,7 +169,7 @@ def compare(
     check_images("images", images, classifier.image_shape)
     check_labels(labels, len(images), model.outputs[0].shape[-1])
     if expected is None:
-        expected = scores(model, images)
+        expected = keras_scores(model, images)
     size = len(conversion.content)
     return Report(
         **asdict(Parity.of(expected, classifier.predict(images), labels)),
@@ -184,7 +184,7 @@ def compare(
     )
 
 
-def scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def keras_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What a Keras model says of images, float32 [n, classes]."""
     # The one output may come in a list or a dictionary.
     return keras.tree.flatten(model.predict(images, verbose=0))[0].astype(np.float32)
