@@ -104,7 +104,8 @@ def check_real(name: str, images: np.ndarray, preprocessing: Preprocessing | Non
     if preprocessing is not None:
         pixels = preprocessing.undo(images)
         low, high = float(pixels.min()), float(pixels.max())
-        if low < _LOWEST or high > _HIGHEST or high - low < _LEAST_SPAN:
+        span = np.ptp(pixels, axis=(0, 1, 2)).max()
+        if low < _LOWEST or high > _HIGHEST or span < _LEAST_SPAN:
             raise InputError(
                 f"{name} must be preprocessed as in training: values from {images.min():.4g} to"
                 f" {images.max():.4g} stand for pixels from {low:.4g} to {high:.4g}, which are to"

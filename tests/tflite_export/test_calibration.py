@@ -17,6 +17,7 @@ from tests.training.tiny_net import registered
 from tflite_export import calibration_set, convert
 from tflite_export.calibration import balanced, check_real, evaluation_set, neighbour_correlation
 from training.data import Examples, ImageData, open_dataset
+from training.data.image_data import SPLITS
 from training.data.prepare import prepare
 from training.run import new_run
 from training.run_folder import RunFolder
@@ -92,7 +93,7 @@ def test_a_run_gives_its_images_preprocessed_but_not_augmented(folder, tmp_path)
     assert {(i.tobytes(), k) for i, k in zip(tested, labels, strict=True)} < pairs
 
 
-def test_shipped_images_of_a_colour_network(tmp_path):
+def test_shipped_images_of_a_colour_network():
     data = open_dataset("fashion_mnist_small")
     images = calibration_set(data, 50, image_shape=(40, 40, 3), preprocessing=TORCH)
     np.testing.assert_allclose(images.min((0, 1, 2)), TORCH(np.zeros((1, 1, 3)))[0, 0], atol=1e-5)
@@ -115,7 +116,7 @@ def test_only_what_is_drawn_is_read():
         return tf.ensure_shape(file, []), index % 2
 
     examples = Examples(tf.data.Dataset.range(1000), content, 3, encoded_bytes=8)
-    data = ImageData("two", ("a", "b"), (8, 8, 3), dict.fromkeys(training.data.SPLITS, examples))
+    data = ImageData("two", ("a", "b"), (8, 8, 3), dict.fromkeys(SPLITS, examples))
     calibration_set(data, 10, image_shape=(8, 8, 3))
     assert len(asked) == len(set(asked)) == 10
     assert sum(index % 2 for index in asked) == 5
@@ -206,7 +207,7 @@ def test_correlation_of_neighbours_is_that_of_numpy():
 def test_pixels_where_preprocessed_ones_belong_are_refused(preprocessing, change):
     pixels = shirts().numpy().astype(np.float32).repeat(3, axis=-1)
     check_real("images", preprocessing(pixels), preprocessing)
-    with pytest.raises(InputError, match="preprocessed as in training.*from 0 to 255"):
+    with pytest.raises(InputError, match=r"preprocessed as in training.*from 0 to 255"):
         check_real("images", change(pixels), preprocessing)
 
 

@@ -79,7 +79,7 @@ def test_the_ends_of_a_file_are_taken_as_it_was_told(trained):
 
 def test_bad_arguments_are_refused(trained):
     content = convert(trained).content
-    with pytest.raises(InputError, match="'float16' has no integers.*int8"):
+    with pytest.raises(InputError, match=r"'float16' has no integers.*int8"):
         debug(trained, "float16", content, IMAGES)
     with pytest.raises(InputError, match="images must be of shape"):
         debug(trained, "int8", content, IMAGES[:, 1:])

@@ -152,7 +152,7 @@ def test_the_fewest_layers_are_found_in_few_tries(count, data):
 
     assert fewest(make, layers, lambda made: len(made) >= enough) == layers[:enough]
     assert len(tries) <= 2 * math.log2(count) + 3
-    assert fewest(make, layers, lambda made: False) == layers
+    assert fewest(make, layers, lambda _: False) == layers
 
 
 @pytest.mark.parametrize(
