@@ -14,7 +14,7 @@ from keras_archs.errors import InputError
 from keras_archs.files import check_target
 from keras_archs.registry import find_family
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.convert import TEST_IMAGES
+from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import CALIBRATED
 from tflite_export.gate import bound_for
 from tflite_export.preparing import image_shape

@@ -2,7 +2,7 @@
 
 from tflite_export.calibration import calibration_set
 from tflite_export.classifier import Classifier, Latency
-from tflite_export.convert import Conversion, convert
+from tflite_export.conversion import Conversion, convert
 from tflite_export.debugging import LayerLoss, debug
 from tflite_export.gate import ParityError
 from tflite_export.lowering import KINDS
