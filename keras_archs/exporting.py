@@ -15,9 +15,10 @@ from keras_archs.files import check_target
 from keras_archs.registry import find_family
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES
-from tflite_export.debugging import CALIBRATED
 from tflite_export.gate import bound_for
+from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
+from tflite_export.quantize_aware import is_quantize_aware
 from tflite_export.sources import PIXELS, Source, open_source
 
 _SHOWN = 20
@@ -69,12 +70,13 @@ def export(
     target = out or _in_run(source, quantize)
     check_target(target, overwrite)
     images = _images(source, dataset, data_dir)
-    if images is None and (debug or quantize in CALIBRATED):
+    needs_ranges = quantize in CALIBRATED and not is_quantize_aware(source.model)
+    if images is None and (debug or needs_ranges):
         need = "--debug" if debug else f"--quantize {quantize}"
         raise InputError(f"{need} needs images: give --dataset.")
 
     given: dict[str, Any] = {}
-    if images and quantize in CALIBRATED:
+    if images and needs_ranges:
         given["representative"] = calibration_set(
             **images, count=calibration_size, seed=calibration_seed
         )

@@ -6,6 +6,7 @@ from tflite_export.conversion import Conversion, convert
 from tflite_export.debugging import LayerLoss, debug
 from tflite_export.gate import ParityError
 from tflite_export.lowering import KINDS
+from tflite_export.quantize_aware import is_quantize_aware, quantize_aware
 from tflite_export.report import Report, compare
 
 __all__ = [
@@ -20,4 +21,6 @@ __all__ = [
     "compare",
     "convert",
     "debug",
+    "is_quantize_aware",
+    "quantize_aware",
 ]

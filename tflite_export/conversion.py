@@ -12,18 +12,17 @@ from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
 from tflite_export.classifier import Classifier
-from tflite_export.debugging import CALIBRATED, debug
+from tflite_export.debugging import debug
 from tflite_export.gate import ParityError, bound_for, fewest
 from tflite_export.images import check_images
-from tflite_export.lowering import Io, Quantize, lower
+from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
 from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.quantize_aware import is_quantize_aware
 from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
 TEST_IMAGES = 2000
 """Of a run that a file is tested on, if nothing else is said."""
-
-_AUTO: tuple[Quantize, ...] = ("int8", "dynamic", "weight_int8", "weight_int4")
 
 
 @dataclass(frozen=True)
@@ -108,16 +107,19 @@ def convert(
         ParityError: the file is too far from the model on the test images; it has the file.
     """
     bound = bound_for(quantize, min_agreement, max_error)
-    if auto and quantize not in _AUTO:
+    if auto and quantize not in SELECTIVE:
         raise InputError(
-            f"auto goes with quantize={', '.join(map(repr, _AUTO))}, got {quantize!r}."
+            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
         )
     opened = source if isinstance(source, Source) else open_source(source)
     model, inside = opened.model, opened.preprocessing if pixels else None
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
     shape = image_shape(model)
-    if representative is None and quantize in CALIBRATED and opened.run:
+    has_ranges = is_quantize_aware(model)
+    if auto and has_ranges:
+        raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
+    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
         representative = calibration_set(opened.run)
     if test is None and opened.run:
         test, labels = evaluation_set(opened.run, TEST_IMAGES)

@@ -21,7 +21,7 @@ from tflite_export.calibration import as_seen
 from tflite_export.classifier import Classifier
 from tflite_export.flatbuffer import Step, steps
 from tflite_export.images import check_images
-from tflite_export.lowering import Quantize, lower
+from tflite_export.lowering import CALIBRATED, Quantize, lower
 from tflite_export.preparing import Scores, ending, image_shape, prepare
 
 IMAGES = 32
@@ -35,8 +35,6 @@ _RECIPES = {
     # Depthwise convolutions, for which LiteRT has no int4, are int8 there.
     "weight_int4": lambda: [*recipe.weight_only_wi8_afp32(), *recipe.weight_only_wi4_afp32()],
 }
-CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
-"""Kinds whose activations have ranges that are measured beforehand."""
 
 
 @dataclass(frozen=True)
