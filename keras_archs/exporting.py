@@ -95,6 +95,7 @@ def export(
         made = tflite_export.convert(source, quantize, **given, **settings)
     except tflite_export.ParityError as error:
         error.add_note(f"  kept for a look   {error.keep_aside(target)}")
+        error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
         print_losses(error.content)
         raise
     made.save(target, overwrite=overwrite)

@@ -81,7 +81,8 @@ def test_export_of_every_kind_agrees_with_keras(run_folder, call):
     top1 = json.loads((out / "metrics.json").read_text())["test_top1"]
     sizes = {}
     for kind in ("none", "float16", "dynamic", "int8"):
-        code, printed, _ = call("export", out, "--quantize", kind)
+        # After two epochs many images are near the border of two classes.
+        code, printed, _ = call("export", out, "--quantize", kind, "--min-agreement", "0.9")
         assert code == 0
         (file,) = (out / "export").glob(f"*_{kind}.tflite")
         report = json.loads(file.with_suffix(".json").read_text())
@@ -146,6 +147,8 @@ def test_debugging_names_the_layers_that_lose_the_most(run_folder, call):
         "--overwrite",
         "--keep-float",
         "conv_pw_1",
+        "--min-agreement",
+        "0.9",
     )
     assert code == 0
     assert "lose the most" in printed
