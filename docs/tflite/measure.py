@@ -18,7 +18,6 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from docs.tflite import networks
-from keras_archs.quiet import quiet
 from tflite_export.classifier import Classifier
 from tflite_export.lowering import CALIBRATED, Quantize, lower
 from tflite_export.operators import Operator, arena_bytes, operators

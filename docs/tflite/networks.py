@@ -89,9 +89,7 @@ def _draw(model: keras.Model) -> None:
 
 
 def _measure_norms(model: keras.Model, batch: np.ndarray) -> None:
-    norms = [
-        layer for layer in inner_layers(model) if isinstance(layer, layers.BatchNormalization)
-    ]
+    norms = [layer for layer in inner_layers(model) if isinstance(layer, layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

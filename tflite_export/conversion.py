@@ -1,0 +1,184 @@
+"""From a Keras model to a TFLite file that is let through only if it says the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+
+from keras_archs.errors import InputError
+from keras_archs.files import atomic_write, check_target
+from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
+from tflite_export.classifier import Classifier
+from tflite_export.debugging import debug
+from tflite_export.gate import ParityError, bound_for, fewest
+from tflite_export.images import check_images
+from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
+from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.quantize_aware import is_quantize_aware
+from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
+from tflite_export.sources import Source, open_source
+
+TEST_IMAGES = 2000
+"""Of a run that a file is tested on, if nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A TFLite file in memory.
+
+    Attributes:
+        quantize: one of `KINDS`.
+        content: the bytes of the file.
+        kept_float: names of the layers that were kept in float.
+        report: the file beside its Keras model; None if there were no images to test it on.
+    """
+
+    quantize: Quantize
+    content: bytes
+    kept_float: tuple[str, ...] = ()
+    report: Report | None = None
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the file whole or not at all, and returns its path.
+
+        Raises:
+            InputError: the folder is missing or cannot be written to, or `path` exists and
+                `overwrite` is False.
+        """
+        path = Path(path)
+        check_target(path, overwrite)
+        atomic_write(path, self.content)
+        return path
+
+
+def convert(
+    source: keras.Model | str | Path | Source,
+    quantize: Quantize = "none",
+    *,
+    representative: np.ndarray | None = None,
+    test: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    keep_float: Sequence[str] = (),
+    auto: bool = False,
+    min_agreement: float | None = None,
+    max_error: float | None = None,
+    io: Io | None = None,
+    batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    pixels: bool = False,
+    threads: int = 1,
+) -> Conversion:
+    """Converts an image classifier to a TFLite file and holds the file against the model.
+
+        conversion = tflite_export.convert(
+            model, "int8", representative=images, test=test_images, labels=test_labels, auto=True
+        )
+        conversion.save("model.tflite")
+
+    Args:
+        source: a functional Keras model of one input, [n, height, width, channels] with fixed
+            sizes, and one output, [n, classes], in any precision, which is left as it is; the path
+            of a .keras file; the folder of a run; or NAME:WEIGHTS such as "mobilenet:imagenet".
+        quantize: one of `KINDS`, see `lower`.
+        representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
+            at least 50, preprocessed as in training: the activations' ranges are measured on them.
+            A run's are `calibration_set(run)` if None.
+        test: float32 images to test the file on, preprocessed as in training. A run's are 2,000 of
+            its test images if None, with their labels.
+        labels: whole numbers [n], the classes of `test`; without them the report has no top-1.
+        keep_float: names of layers that are not quantized.
+        auto: whether more layers may be kept in float, as few of the worst as the bound asks for.
+        min_agreement: least fraction of the test images for which model and file name the same
+            class; that of `gate.BOUNDS` for the kind if None.
+        max_error: largest difference between two scores, as a share of their range, likewise.
+        io: type of input and output of an "int8" file: "int8" (as None), "uint8" or "float32".
+        batch: images that the file takes at once: 1, or None for any number.
+        scores: "model" for the model's own output, "logits" or "probabilities".
+        pixels: whether the file takes pixels of 0..255 and preprocesses them itself.
+        threads: of the interpreter that the latency is measured with.
+
+    Raises:
+        InputError: an argument is unfit, the model is no such classifier, the images are noise or
+            not preprocessed, or "int8" is asked for an operation that has no integer version. An
+            operation that TFLite lacks altogether ends in the converter's own error.
+        ParityError: the file is too far from the model on the test images; it has the file.
+    """
+    bound = bound_for(quantize, min_agreement, max_error)
+    if auto and quantize not in SELECTIVE:
+        raise InputError(
+            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
+        )
+    opened = source if isinstance(source, Source) else open_source(source)
+    model, inside = opened.model, opened.preprocessing if pixels else None
+    if pixels and inside is None:
+        raise InputError("pixels=True needs a source whose preprocessing is known.")
+    shape = image_shape(model)
+    has_ranges = is_quantize_aware(model)
+    if auto and has_ranges:
+        raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
+    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
+        representative = calibration_set(opened.run)
+    if test is None and opened.run:
+        test, labels = evaluation_set(opened.run, TEST_IMAGES)
+    if auto and test is None:
+        raise InputError("auto needs images to test the file on; give test=.")
+    for name, images in {"representative": representative, "test": test}.items():
+        if images is not None:
+            check_images(name, images, shape)
+            check_real(name, images, opened.preprocessing)
+    if test is not None:
+        check_labels(labels, len(test), model.outputs[0].shape[-1])
+
+    def make(kept: Sequence[str]) -> Conversion:
+        content = lower(
+            model,
+            quantize,
+            representative=representative,
+            keep_float=kept,
+            io=io,
+            batch=batch,
+            scores=scores,
+            preprocessing=inside,
+        )
+        # Labels and preprocessing (opened.class_names, opened.preprocessing) go into the file here.
+        return Conversion(quantize, content, tuple(kept))
+
+    conversion = make(keep_float)
+    if test is None:
+        return conversion
+    asked = model if scores == "model" else prepare(model, scores=scores)
+    expected = keras_scores(asked, test)
+    seen = as_seen(test, inside)
+
+    def holds(made: Conversion) -> bool:
+        found = Classifier(made.content, threads).predict(seen)
+        return not bound.broken_by(Parity.of(expected, found, None))
+
+    whole_bytes = len(conversion.content) if auto else None
+    if auto and not holds(conversion):
+        worst = debug(
+            model,
+            quantize,
+            conversion.content,
+            test,
+            scores=scores,
+            preprocessing=inside,
+        )
+        # One at least is left to quantize.
+        layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
+        conversion = fewest(lambda more: make([*keep_float, *more]), layers, holds)
+    report = compare(
+        model,
+        conversion,
+        seen,
+        labels,
+        threads=threads,
+        expected=expected,
+        whole_bytes=whole_bytes,
+    )
+    if bound.broken_by(report):
+        raise ParityError(conversion.content, report, bound)
+    return replace(conversion, report=report)
