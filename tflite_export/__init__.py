@@ -1,7 +1,55 @@
 """TFLite files of Keras image classifiers, and the check of a file against its model."""
 
-from tflite_export.classifier import Classifier, Latency
-from tflite_export.convert import KINDS, Conversion, convert
-from tflite_export.report import Report, compare
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["KINDS", "Classifier", "Conversion", "Latency", "Report", "compare", "convert"]
+if TYPE_CHECKING:
+    from tflite_export.classifier import Classifier
+    from tflite_export.conversion import KINDS, Conversion, convert
+    from tflite_export.latency import Latency
+    from tflite_export.metadata import Metadata, attach, read_metadata
+    from tflite_export.profiler import OperatorTime, Profile
+    from tflite_export.report import Report, compare
+    from tflite_export.snippets import Snippets
+
+# A module is imported when something of it is asked for: to run a file takes LiteRT and NumPy, to
+# make one takes TensorFlow. No module may have the name of something here, for its import would
+# put the module in its place.
+_MODULES = {
+    "classifier": ["Classifier"],
+    "conversion": ["KINDS", "Conversion", "convert"],
+    "latency": ["Latency"],
+    "metadata": ["Metadata", "attach", "read_metadata"],
+    "profiler": ["OperatorTime", "Profile"],
+    "report": ["Report", "compare"],
+    "snippets": ["Snippets"],
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "KINDS",
+    "Classifier",
+    "Conversion",
+    "Latency",
+    "Metadata",
+    "OperatorTime",
+    "Profile",
+    "Report",
+    "Snippets",
+    "attach",
+    "compare",
+    "convert",
+    "read_metadata",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

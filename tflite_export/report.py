@@ -13,7 +13,7 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.classifier import Classifier, Latency
-from tflite_export.convert import Conversion
+from tflite_export.conversion import Conversion
 from tflite_export.images import check_images
 
 
