@@ -141,7 +141,7 @@ def read_metadata(content: bytes) -> Metadata | None:
             raise input_error(
                 f"content has metadata of format {version}, which needs a later keras-archs."
             )
-        names = files[LABELS].removesuffix("\n").split("\n") if LABELS in files else None
-        return Metadata(class_names=names, **facts)
+        lines = files[LABELS].removesuffix("\n").split("\n") if LABELS in files else None
+        return Metadata(class_names=None if lines is None else tuple(lines), **facts)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise input_error(f"content has damaged metadata ({FACTS}).") from error

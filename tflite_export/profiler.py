@@ -142,8 +142,8 @@ def _run(image: bytes, content: bytes, threads: int, repeats: int, warmup: int) 
         b"runtime_options_string": b"enable_profiling = true",
         b"xnnpack": b"num_threads = %d" % threads,
     }
-    for kind, text in settings.items():
-        call("AddOpaqueOptions", options, made("CreateOpaqueOptions", kind, text, keep))
+    for part, setting in settings.items():
+        call("AddOpaqueOptions", options, made("CreateOpaqueOptions", part, setting, keep))
     compiled = made("CreateCompiledModel", environment, model, options)
     signature = made("GetModelSignature", model, first)
 
@@ -171,8 +171,8 @@ def _run(image: bytes, content: bytes, threads: int, repeats: int, warmup: int) 
     for _ in range(repeats):
         run()
     call("StopProfiler", profiler)
-    text = made("GetProfileSummary", profiler, compiled)
-    return ctypes.string_at(text).decode()
+    summary = made("GetProfileSummary", profiler, compiled).value
+    return ctypes.string_at(summary or 0).decode()
 
 
 if __name__ == "__main__":

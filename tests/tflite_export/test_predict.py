@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tflite_export
+from keras_archs import cli
 from tests.tflite_export.files import NAMES, file_of, metadata
 from tflite_export import Classifier, attach
 from tflite_export.images import read_image
@@ -134,3 +135,22 @@ def test_the_package_has_all_names_though_it_imports_none_at_first():
         assert not inspect.ismodule(getattr(tflite_export, name))
     with pytest.raises(AttributeError, match="no attribute 'convrt'"):
         tflite_export.convrt  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("--help", 0, ["predict", "Name what is on pictures"]),
+        ("predict none.tflite cat.jpg", 0, ["cat.jpg", "%"]),
+        ("predict none.tflite dog.png --top 0", 2, ["Error: ", "--top"]),
+        ("predict --help", 0, ["MODEL.tflite", "--threads"]),
+    ],
+)
+def test_the_whole_command_line_has_it_as_well(folder, monkeypatch, capfd, arguments, code, words):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["keras-archs", *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    printed = "".join(capfd.readouterr())
+    assert (stop.value.code or 0) == code
+    assert [word for word in words if word not in printed] == []
