@@ -8,7 +8,9 @@ shows them.
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -18,6 +20,16 @@ from tflite_export.errors import input_error
 
 LABELS, FACTS = "labels.txt", "keras_archs.json"
 _FORMAT = 1
+# What zipfile raises for bytes that are none, or damaged.
+_NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -87,25 +99,29 @@ class Metadata:
 
 
 def attach(content: bytes, metadata: Metadata) -> bytes:
-    """The TFLite file with metadata: the same network, a few hundred bytes more, and the names.
+    """The TFLite file with metadata: the same network, one or two kilobytes more, and the names.
 
     Raises:
-        ValueError: `content` is no TFLite file of one input and one output or has metadata
-            already, or `metadata` does not fit its shapes.
+        ValueError: `content` is no classifier's file or has metadata already, or `metadata` does
+            not fit its shapes.
     """
-    # Only the reading must do without it, which takes a while to import.
-    from tflite_export.tflite_metadata import add_metadata, shapes  # noqa: PLC0415
+    # The first imports this module, and reading does without the second, which takes a while.
+    from tflite_export.classifier import Classifier  # noqa: PLC0415
+    from tflite_export.tflite_metadata import add_metadata  # noqa: PLC0415
 
-    image, scores = shapes(content)
     if read_metadata(content) is not None:
         raise input_error("content has metadata already.")
-    if image[1:] != metadata.image_shape:
+    classifier = Classifier(content)
+    if classifier.image_shape != metadata.image_shape:
         raise input_error(
-            f"metadata is for images of {metadata.image_shape}, the file's are {image[1:]}."
+            f"metadata is for images of {metadata.image_shape}, the file's are of"
+            f" {classifier.image_shape}."
         )
     names = metadata.class_names
-    if names is not None and len(names) != scores[-1]:
-        raise input_error(f"metadata has {len(names)} class names for {scores[-1]} outputs.")
+    if names is not None and len(names) != classifier.classes:
+        raise input_error(
+            f"metadata has {len(names)} class names for {classifier.classes} outputs."
+        )
 
     facts = {"format": _FORMAT, **asdict(metadata)}
     del facts["class_names"]  # they are in the other file
@@ -130,7 +146,7 @@ def read_metadata(content: bytes) -> Metadata | None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = {name: archive.read(name).decode() for name in archive.namelist()}
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError):
+    except _NO_ARCHIVE:
         return None
     if FACTS not in files:
         return None

@@ -1,6 +1,6 @@
 """Where a file's time goes, operator by operator, by LiteRT's own profiler.
 
-LiteRT's Python package has no call for the profiler, but it ships libLiteRt.so, whose C interface
+LiteRT's Python package has no call for the profiler, but it ships libLiteRt, whose C interface
 (litert/c of google-ai-edge/LiteRT) has: the same runtime, and XNNPACK reports its operators to it.
 That interface may change with any version, and a wrong call ends a process: so it is used in a
 process of its own, which runs this file as a script, and only for versions it was tried with.
@@ -119,7 +119,8 @@ def _run(image: bytes, content: bytes, threads: int, repeats: int, warmup: int) 
     """The profiler's summary. Objects are left to the process' end."""
     import ai_edge_litert  # noqa: PLC0415  # loads the library
 
-    library = ctypes.CDLL(str(Path(ai_edge_litert.__file__).with_name("libLiteRt.so")))
+    (path,) = Path(ai_edge_litert.__file__).parent.glob("libLiteRt.*")
+    library = ctypes.CDLL(str(path))
 
     def call(name: str, *arguments: object) -> None:
         status = getattr(library, f"LiteRt{name}")(*arguments)

@@ -10,8 +10,6 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.table import Table
 
-from tflite_export.errors import input_error
-
 if TYPE_CHECKING:
     from tflite_export.metadata import Metadata
 
@@ -25,27 +23,6 @@ _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
 _UNKNOWN, _RGB, _GRAYSCALE = 0, 1, 2
 _DESCRIPTIONS, _AXIS_LABELS = 1, 2
-
-
-def shapes(content: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of the one input and of the one output.
-
-    Raises:
-        ValueError: `content` is no TFLite file, or has another number of them.
-    """
-    if content[4:8] != _IDENTIFIER:
-        raise input_error("content is not a TFLite file.")
-    graph = schema.Model.GetRootAs(content).Subgraphs(0)
-    if graph.InputsLength() != 1 or graph.OutputsLength() != 1:
-        raise input_error(
-            "content must have one input and one output,"
-            f" got {graph.InputsLength()} and {graph.OutputsLength()}."
-        )
-    image, scores = (
-        tuple(map(int, graph.Tensors(index).ShapeAsNumpy()))
-        for index in (graph.Inputs(0), graph.Outputs(0))
-    )
-    return image, scores
 
 
 def add_metadata(

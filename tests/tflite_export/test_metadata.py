@@ -1,5 +1,6 @@
 """What is in the file, seen with zipfile, LiteRT's schema and readers of standard metadata."""
 
+import contextlib
 import io
 import json
 import zipfile
@@ -173,6 +174,17 @@ def test_a_file_without_metadata_has_none():
     assert read_metadata(content[:-30]) is None
 
 
+@given(st.data())
+def test_a_damaged_archive_is_metadata_none_or_one_error(data):
+    content = bytearray(attach(file_of("none"), metadata()))
+    start = len(file_of("none"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(start, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(InputError):  # any other error fails
+        found = read_metadata(bytes(content))
+        assert found is None or isinstance(found, Metadata)
+
+
 def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
     content = attach(file_of("none"), metadata())
     for old, new, message in [
@@ -191,7 +203,7 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
     ("changes", "message"),
     [
         ({"class_names": NAMES[:3]}, "3 class names for 4 outputs"),
-        ({"image_shape": (32, 32, 3)}, r"\(32, 32, 3\), the file's are \(24, 24, 3\)"),
+        ({"image_shape": (32, 32, 3)}, r"\(32, 32, 3\), the file's are of \(24, 24, 3\)"),
         ({"class_names": ("a", "b", "c", "d\ne")}, r"one line each, got 'd\\ne'"),
         ({"class_names": ("a", "b", "c", "")}, "one line each, got ''"),
         ({"mean": (1.0, 2.0)}, "mean must hold 1 or 3 values, got 2"),
@@ -205,8 +217,9 @@ def test_metadata_that_do_not_fit_are_refused(changes, message):
 
 
 def test_content_that_is_no_classifier_is_refused():
-    with pytest.raises(InputError, match="not a TFLite file"):
-        attach(b"no network at all", metadata())
+    for content in (b"no network at all", file_of("none")[:3000]):
+        with pytest.raises(InputError, match="not a working TFLite file"):
+            attach(content, metadata())
     with pytest.raises(InputError, match="has metadata already"):
         attach(attach(file_of("none"), metadata()), metadata())
 
