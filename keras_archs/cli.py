@@ -15,8 +15,8 @@ from rich.table import Table
 import keras_archs
 import tflite_export
 import training
+from keras_archs import exporting
 from keras_archs.errors import InputError
-from keras_archs.files import check_target
 from tflite_export.predict import predict as run_predict
 from training.data.prepare import prepare
 from training.recipes import list_recipes, recipe_text
@@ -38,6 +38,9 @@ def main() -> None:
             code = _refuse(str(error))
         except typer.TyperException as error:
             code = _refuse(error.format_message(), error.__cause__)
+        except tflite_export.ParityError as error:
+            print("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+            code = 3
         except training.TrainingStopped as stop:
             print(f"Stopped: {stop}", file=sys.stderr)
             code = stop.exit_code
@@ -98,6 +101,14 @@ def train(
         bool,
         typer.Option("--force", help="Let --resume go on with settings other than the run's."),
     ] = False,
+    resume_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A new run with the settings and the best model of another one, such as for --qat;"
+            " options here come over them.",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -136,46 +147,129 @@ def train(
     if model_args:
         given["model_args"] = model_args
     if resume:
-        for option, value in {"--overwrite": overwrite, "--recipe": recipe}.items():
+        others = {"--overwrite": overwrite, "--recipe": recipe, "--resume-from": resume_from}
+        for option, value in others.items():
             if value:
                 raise InputError(f"{option} cannot go with --resume.")
         _print_training(out, training.resume(out, changes=given, force=force))
         return
     if force:
         raise InputError("--force goes with --resume; --overwrite replaces a run.")
-    config = training.load_recipe(recipe, **given) if recipe else training.TrainConfig(**given)
+    if resume_from:
+        if recipe:
+            raise InputError("--recipe cannot go with --resume-from, which has settings already.")
+        config = training.continue_from(resume_from, **given)
+    else:
+        config = training.load_recipe(recipe, **given) if recipe else training.TrainConfig(**given)
     _print_training(out, training.train(config, out, overwrite=overwrite))
 
 
 @app.command(no_args_is_help=True)
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run, .keras file, or NAME:WEIGHTS such as mobilenet:imagenet.",
+            metavar="SOURCE",
+        ),
+    ],
     quantize: Annotated[
         str, typer.Option(help=f"One of {', '.join(tflite_export.KINDS)}.")
     ] = "none",
-    threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
-    samples: Annotated[int, typer.Option(help="Training images that calibrate int8.")] = 300,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. If not given: in RUN/export/.")
+    ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Keep the layers that lose the most in float, as few as the bounds ask for.",
+        ),
+    ] = False,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Not to be quantized. May be repeated."),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print which layers lose the most.")
+    ] = False,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="Least share of test images with Keras' class; has defaults by kind."),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(help="Largest error of a score, as a share of their range."),
+    ] = None,
+    io: Annotated[
+        str | None, typer.Option(help="Input and output of int8: int8, uint8 or float32.")
+    ] = None,
+    scores: Annotated[
+        str, typer.Option(help="The network's, as in model, or logits or probabilities.")
+    ] = "model",
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Let the file take 0..255 and preprocess itself.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="As for train, to calibrate and test on; a run has its own."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where TFDS keeps its datasets.")] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAMILY",
+            help="How the images were preprocessed, if SOURCE does not say: as for a family, or"
+            " none for pixels of 0..255.",
+        ),
+    ] = None,
+    calibration_size: Annotated[
+        int,
+        typer.Option(
+            "--calibration-size", "--samples", help="Training images that calibrate int8, int16x8."
+        ),
+    ] = 300,
+    calibration_seed: Annotated[int, typer.Option(help="Draws them, of all classes alike.")] = 0,
     test_images: Annotated[
         int, typer.Option(help="Most test images to compare Keras and TFLite on.")
     ] = 2000,
+    threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier file of this kind.")
     ] = False,
 ) -> None:
-    """Write a run's best model as a TFLite file and check the file against the Keras model.
+    """Write a network as a TFLite file that is checked against the Keras model.
 
-    The file and its report (JSON) come to RUN/export/.
+    A run's file and its report (JSON) come to RUN/export/. A file too far from the Keras model ends
+    in exit code 3 and is kept aside as NAME.rejected.tflite.
+
+    keras-archs export runs/first --quantize int8
     """
-    loaded = training.load_run(run)
-    report = _export(
-        loaded,
+    file, made = exporting.export(
+        source,
         quantize,
-        threads=threads,
-        samples=samples,
+        out=out,
+        dataset=dataset,
+        data_dir=data_dir,
+        preprocessing=preprocessing,
+        calibration_size=calibration_size,
+        calibration_seed=calibration_seed,
         test_images=test_images,
         overwrite=overwrite,
+        debug=debug,
+        auto=auto,
+        keep_float=keep_float or (),
+        min_agreement=min_agreement,
+        max_error=max_error,
+        io=io,
+        scores=scores,
+        pixels=pixels,
+        threads=threads,
     )
-    _print_reports(loaded.folder.exports, [report])
+    if made.report:
+        _print_reports(file.parent, [made.report])
+    else:
+        print(f"{file}: {len(made.content) / 1e6:.2f} MB, not tested; --dataset gives images.")
 
 
 @app.command(
@@ -278,8 +372,8 @@ def demo(
     )
     _print_training(out, training.train(config, out, overwrite=True))
     run = training.load_run(out)
-    reports = [_export(run, kind) for kind in tflite_export.KINDS]
-    _print_reports(run.folder.exports, reports)
+    made = [exporting.export(str(out), kind)[1] for kind in ("none", "float16", "dynamic", "int8")]
+    _print_reports(run.folder.exports, [each.report for each in made if each.report])
     print(f"Pictures: {run.folder.curves}\n          {run.folder.confusion_matrix}")
 
 
@@ -318,28 +412,6 @@ def _parse_model_arg(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _export(
-    run: training.Run,
-    quantize: Any,
-    *,
-    threads: int = 1,
-    samples: int = 300,
-    test_images: int = 2000,
-    overwrite: bool = False,
-) -> tflite_export.Report:
-    model = run.model()
-    target = run.folder.exports / f"{model.name}_{quantize}.tflite"
-    target.parent.mkdir(exist_ok=True)
-    check_target(target, overwrite)
-    representative = run.arrays("train", samples)[0] if quantize == "int8" else None
-    conversion = tflite_export.convert(model, quantize, representative=representative)
-    images, labels = run.arrays("test", test_images)
-    report = tflite_export.compare(model, conversion, images, labels, threads=threads)
-    conversion.save(target, overwrite=overwrite)
-    report.save_json(target.with_suffix(".json"))
-    return report
-
-
 def _print_training(out: Path, metrics: dict[str, Any]) -> None:
     table = Table(title=f"{metrics['model']} on {metrics['dataset']}", show_header=False)
     table.add_row("test top-1", f"{metrics['test_top1']:.2%} of {metrics['test_images']:,} images")
@@ -362,3 +434,6 @@ def _print_reports(folder: Path, reports: Sequence[tflite_export.Report]) -> Non
     for report in reports:
         table.add_row(*report.row().values())
     Console().print(table)
+    for report in reports:
+        if report.kept_float:
+            print(report.price())

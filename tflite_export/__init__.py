@@ -4,9 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tflite_export.calibration import calibration_set
     from tflite_export.classifier import Classifier
-    from tflite_export.conversion import KINDS, Conversion, convert
+    from tflite_export.conversion import Conversion, convert
+    from tflite_export.debugging import LayerLoss, debug
+    from tflite_export.fake_quantization import is_quantize_aware, quantize_aware
+    from tflite_export.gate import ParityError
     from tflite_export.latency import Latency
+    from tflite_export.lowering import KINDS
     from tflite_export.metadata import Metadata, attach, read_metadata
     from tflite_export.profiler import OperatorTime, Profile
     from tflite_export.report import Report, compare
@@ -16,9 +21,14 @@ if TYPE_CHECKING:
 # make one takes TensorFlow. No module may have the name of something here, for its import would
 # put the module in its place.
 _MODULES = {
+    "calibration": ["calibration_set"],
     "classifier": ["Classifier"],
-    "conversion": ["KINDS", "Conversion", "convert"],
+    "conversion": ["Conversion", "convert"],
+    "debugging": ["LayerLoss", "debug"],
+    "fake_quantization": ["is_quantize_aware", "quantize_aware"],
+    "gate": ["ParityError"],
     "latency": ["Latency"],
+    "lowering": ["KINDS"],
     "metadata": ["Metadata", "attach", "read_metadata"],
     "profiler": ["OperatorTime", "Profile"],
     "report": ["Report", "compare"],
@@ -31,14 +41,20 @@ __all__ = [
     "Classifier",
     "Conversion",
     "Latency",
+    "LayerLoss",
     "Metadata",
     "OperatorTime",
+    "ParityError",
     "Profile",
     "Report",
     "Snippets",
     "attach",
+    "calibration_set",
     "compare",
     "convert",
+    "debug",
+    "is_quantize_aware",
+    "quantize_aware",
     "read_metadata",
 ]
 

@@ -1,24 +1,28 @@
-"""From a Keras model to a TFLite file."""
+"""From a Keras model to a TFLite file that is let through only if it says the same."""
 
-import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from keras_archs.errors import InputError, did_you_mean
+from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
+from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
+from tflite_export.classifier import Classifier
+from tflite_export.debugging import debug
+from tflite_export.fake_quantization import is_quantize_aware
+from tflite_export.gate import ParityError, bound_for, fewest
 from tflite_export.images import check_images
+from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
+from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
+from tflite_export.sources import Source, open_source
 
-Quantize = Literal["none", "float16", "dynamic", "int8"]
-KINDS: tuple[Quantize, ...] = get_args(Quantize)
-
-# Fewer images leave the ranges of the activations, and with them the accuracy, to chance.
-MIN_REPRESENTATIVE = 50
+TEST_IMAGES = 2000
+"""Of a run that a file is tested on, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,14 @@ class Conversion:
     Attributes:
         quantize: one of `KINDS`.
         content: the bytes of the file.
+        kept_float: names of the layers that were kept in float.
+        report: the file beside its Keras model; None if there were no images to test it on.
     """
 
     quantize: Quantize
     content: bytes
+    kept_float: tuple[str, ...] = ()
+    report: Report | None = None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file whole or not at all, and returns its path.
@@ -47,146 +55,130 @@ class Conversion:
 
 
 def convert(
-    model: keras.Model,
+    source: keras.Model | str | Path | Source,
     quantize: Quantize = "none",
     *,
     representative: np.ndarray | None = None,
+    test: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    keep_float: Sequence[str] = (),
+    auto: bool = False,
+    min_agreement: float | None = None,
+    max_error: float | None = None,
+    io: Io | None = None,
+    batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    pixels: bool = False,
+    threads: int = 1,
 ) -> Conversion:
-    """Converts an image classifier to a TFLite file for one image at a time.
+    """Converts an image classifier to a TFLite file and holds the file against the model.
+
+        conversion = tflite_export.convert(
+            model, "int8", representative=images, test=test_images, labels=test_labels, auto=True
+        )
+        conversion.save("model.tflite")
 
     Args:
-        model: a functional Keras model of one input, [n, height, width, channels] with fixed
-            sizes, and one output, [n, classes]. A model in mixed precision is converted in
-            float32. The model is left as it is.
-        quantize: "none" keeps float32; "float16" stores the weights in half the bytes; "dynamic"
-            stores them as int8 and computes the activations' ranges for each image; "int8" has
-            weights, activations, input and output in integers and nothing in float.
-        representative: for "int8" only, float32 images [n, height, width, channels], at least 50,
-            preprocessed as in training: the activations' ranges are measured on them.
+        source: a functional Keras model of one input, [n, height, width, channels] with fixed
+            sizes, and one output, [n, classes], in any precision, which is left as it is; the path
+            of a .keras file; the folder of a run; or NAME:WEIGHTS such as "mobilenet:imagenet".
+        quantize: one of `KINDS`, see `lower`.
+        representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
+            at least 50, preprocessed as in training: the activations' ranges are measured on them.
+            A run's are `calibration_set(run)` if None.
+        test: float32 images to test the file on, preprocessed as in training. A run's are 2,000 of
+            its test images if None, with their labels.
+        labels: whole numbers [n], the classes of `test`; without them the report has no top-1.
+        keep_float: names of layers that are not quantized.
+        auto: whether more layers may be kept in float, as few of the worst as the bound asks for.
+        min_agreement: least fraction of the test images for which model and file name the same
+            class; that of `gate.BOUNDS` for the kind if None.
+        max_error: largest difference between two scores, as a share of their range, likewise.
+        io: type of input and output of an "int8" file: "int8" (as None), "uint8" or "float32".
+        batch: images that the file takes at once: 1, or None for any number.
+        scores: "model" for the model's own output, "logits" or "probabilities".
+        pixels: whether the file takes pixels of 0..255 and preprocesses them itself.
+        threads: of the interpreter that the latency is measured with.
 
     Raises:
-        InputError: `quantize` is unknown, `model` has another number of inputs or outputs or
-            sizes that are not fixed, `representative` is missing, out of place or unfit, or "int8"
-            is asked for a model with an operation that has no integer version. An operation that
-            TFLite lacks altogether ends in the converter's own error, which names it.
+        InputError: an argument is unfit, the model is no such classifier, the images are noise or
+            not preprocessed, or "int8" is asked for an operation that has no integer version. An
+            operation that TFLite lacks altogether ends in the converter's own error.
+        ParityError: the file is too far from the model on the test images; it has the file.
     """
-    if quantize not in KINDS:
+    bound = bound_for(quantize, min_agreement, max_error)
+    if auto and quantize not in SELECTIVE:
         raise InputError(
-            f"quantize must be one of {', '.join(KINDS)}, got {quantize!r}."
-            + did_you_mean(str(quantize), KINDS)
+            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
         )
-    shape = _image_shape(model)
-    if quantize == "int8":
-        _check_representative(representative, shape)
-    elif representative is not None:
-        raise InputError(f"representative goes with quantize='int8' only, got {quantize!r}.")
+    opened = source if isinstance(source, Source) else open_source(source)
+    model, inside = opened.model, opened.preprocessing if pixels else None
+    if pixels and inside is None:
+        raise InputError("pixels=True needs a source whose preprocessing is known.")
+    shape = image_shape(model)
+    has_ranges = is_quantize_aware(model)
+    if auto and has_ranges:
+        raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
+    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
+        representative = calibration_set(opened.run)
+    if test is None and opened.run:
+        test, labels = evaluation_set(opened.run, TEST_IMAGES)
+    if auto and test is None:
+        raise InputError("auto needs images to test the file on; give test=.")
+    for name, images in {"representative": representative, "test": test}.items():
+        if images is not None:
+            check_images(name, images, shape)
+            check_real(name, images, opened.preprocessing)
+    if test is not None:
+        check_labels(labels, len(test), model.outputs[0].shape[-1])
 
-    converter = _converter(_in_float32(model), shape)
-    if quantize != "none":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if representative is not None:
-        converter.representative_dataset = lambda: ([image[None]] for image in representative)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
-    with warnings.catch_warnings():
-        # The converter misses statistics of the input, which the representative images give.
-        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        content = converter.convert()
-    if quantize == "int8":
-        _check_integer(content)
-    return Conversion(quantize, content)
-
-
-def _image_shape(model: keras.Model) -> tuple[int, int, int]:
-    """The [height, width, channels] that `model` takes; InputError if it is no such classifier."""
-    # A subclassed or unbuilt model has no such lists.
-    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise InputError(
-            "model must be a built functional Keras model of one input and one output,"
-            f" got a {type(model).__name__} of {len(inputs)} inputs and {len(outputs)} outputs."
+    def make(kept: Sequence[str]) -> Conversion:
+        content = lower(
+            model,
+            quantize,
+            representative=representative,
+            keep_float=kept,
+            io=io,
+            batch=batch,
+            scores=scores,
+            preprocessing=inside,
         )
-    image, scores = inputs[0], outputs[0]
-    if len(image.shape) != 4 or len(scores.shape) != 2:
-        raise InputError(
-            "model must take [n, height, width, channels] and give [n, classes],"
-            f" got {image.shape} and {scores.shape}."
+        # Labels and preprocessing (opened.class_names, opened.preprocessing) go into the file here.
+        return Conversion(quantize, content, tuple(kept))
+
+    conversion = make(keep_float)
+    if test is None:
+        return conversion
+    asked = model if scores == "model" else prepare(model, scores=scores)
+    expected = keras_scores(asked, test)
+    seen = as_seen(test, inside)
+
+    def holds(made: Conversion) -> bool:
+        found = Classifier(made.content, threads).predict(seen)
+        return not bound.broken_by(Parity.of(expected, found, None))
+
+    whole_bytes = len(conversion.content) if auto else None
+    if auto and not holds(conversion):
+        worst = debug(
+            model,
+            quantize,
+            conversion.content,
+            test,
+            scores=scores,
+            preprocessing=inside,
         )
-    if None in image.shape[1:]:
-        raise InputError(
-            f"model takes images of any size, {image.shape}; build it with a fixed input shape,"
-            " such as input_shape=(224, 224, 3), and load its weights."
-        )
-    return image.shape[1:]
-
-
-def _check_representative(images: np.ndarray | None, shape: tuple[int, int, int]) -> None:
-    if images is None:
-        raise InputError(
-            "representative is missing: quantize='int8' needs float32 images of shape"
-            f" [n, {', '.join(map(str, shape))}], n >= {MIN_REPRESENTATIVE}, preprocessed as in"
-            " training."
-        )
-    check_images("representative", images, shape)
-    if len(images) < MIN_REPRESENTATIVE:
-        raise InputError(
-            f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(images)}."
-        )
-    if images.min() == images.max():
-        raise InputError(f"representative must be real images, got {images.min()} everywhere.")
-
-
-def _in_float32(model: keras.Model) -> keras.Model:
-    """`model` itself or, if it computes in half precision, a float32 copy with its weights."""
-    if all(layer.compute_dtype not in ("float16", "bfloat16") for layer in model.layers):
-        return model
-
-    def rebuild(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if "dtype" in config:  # not so for bare operations such as an addition
-            config["dtype"] = "float32"
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=rebuild, recursive=True)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _converter(model: keras.Model, shape: tuple[int, int, int]) -> tf.lite.TFLiteConverter:
-    """A converter of `model` for a batch of one image.
-
-    `from_keras_model` and a plain SavedModel keep the batch open. Networks that reshape then
-    compute the new shape anew for each image, which cuts the graph in pieces for XNNPACK, and each
-    file is a little larger; going through a SavedModel also takes twice as long.
-    """
-    specification = tf.TensorSpec((1, *shape), tf.float32)
-    serve = tf.function(
-        lambda image: model(image, training=False),
-        input_signature=[specification],
-        autograph=False,
+        # One at least is left to quantize.
+        layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
+        conversion = fewest(lambda more: make([*keep_float, *more]), layers, holds)
+    report = compare(
+        model,
+        conversion,
+        seen,
+        labels,
+        threads=threads,
+        expected=expected,
+        whole_bytes=whole_bytes,
     )
-    # Weights become constants, and batch norms part of the convolutions, only if the converter can
-    # reach them from a module; Keras' variables hide TensorFlow's from it.
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
-    return tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], module)
-
-
-def _check_integer(content: bytes) -> None:
-    """Raises an InputError if the file computes in float.
-
-    The converter, limited to int8 operations, keeps those without an int8 version in float.
-    """
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    left = [t["name"] for t in interpreter.get_tensor_details() if t["dtype"] == np.float32]
-    if left:
-        raise InputError(
-            "model has operations without an integer version, which quantize='int8' needs; left in"
-            f" float: {', '.join(left[:3])}. Use quantize='dynamic' or another layer."
-        )
+    if bound.broken_by(report):
+        raise ParityError(conversion.content, report, bound)
+    return replace(conversion, report=report)

@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -13,22 +15,66 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.classifier import Classifier, Latency
-from tflite_export.conversion import Conversion
 from tflite_export.images import check_images
 
 
+class File(Protocol):
+    """What `convert` makes, as far as it is compared."""
+
+    @property
+    def quantize(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def kept_float(self) -> Sequence[str]: ...
+
+
 @dataclass(frozen=True)
-class Report:
+class Parity:
+    """Two networks' scores for the same images.
+
+    Attributes:
+        images: how many images both have seen.
+        keras_top1: fraction of the images that the Keras model gets right; None without labels.
+        tflite_top1: fraction that the file gets right; None without labels.
+        agreement: fraction for which both name the same class, right or wrong.
+        max_abs_difference: largest difference between two scores.
+        max_error: the same as a share of the range of the Keras model's scores, from the lowest to
+            the highest of all, so that logits and probabilities have one measure.
+    """
+
+    images: int
+    keras_top1: float | None
+    tflite_top1: float | None
+    agreement: float
+    max_abs_difference: float
+    max_error: float
+
+    @classmethod
+    def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> "Parity":
+        """Compares scores of a Keras model and of its file, both [n, classes]."""
+        keras_class, tflite_class = expected.argmax(axis=1), actual.argmax(axis=1)
+        difference = float(np.abs(expected - actual).max())
+        return cls(
+            images=len(expected),
+            keras_top1=None if labels is None else float(np.mean(keras_class == labels)),
+            tflite_top1=None if labels is None else float(np.mean(tflite_class == labels)),
+            agreement=float(np.mean(keras_class == tflite_class)),
+            max_abs_difference=difference,
+            # A network that says the same of all images and classes has no range.
+            max_error=difference / float(np.ptp(expected) or 1),
+        )
+
+
+@dataclass(frozen=True)
+class Report(Parity):
     """A TFLite file beside its Keras model on the same images.
 
     Attributes:
         quantize: kind of the file.
         size_bytes: size of the file.
-        images: how many images both have seen.
-        keras_top1: fraction of the images that the Keras model gets right.
-        tflite_top1: fraction that the file gets right.
-        agreement: fraction for which both name the same class, right or wrong.
-        max_abs_difference: largest difference between two outputs.
+        kept_float: names of the layers that were kept in float.
+        kept_float_bytes: by how much they have made the file larger; 0 where it was not measured.
         latency: time of the file for one image.
         processor: model of the CPU.
         cores: logical cores of the machine.
@@ -37,11 +83,8 @@ class Report:
 
     quantize: str
     size_bytes: int
-    images: int
-    keras_top1: float
-    tflite_top1: float
-    agreement: float
-    max_abs_difference: float
+    kept_float: tuple[str, ...]
+    kept_float_bytes: int
     latency: Latency
     processor: str
     cores: int
@@ -64,7 +107,7 @@ class Report:
         return {
             "quantize": self.quantize,
             "size": f"{self.size_bytes / 1e6:.2f} MB",
-            "top-1": f"{self.tflite_top1:.2%}",
+            "top-1": "-" if self.tflite_top1 is None else f"{self.tflite_top1:.2%}",
             "agreement": f"{self.agreement:.2%}",
             "max difference": f"{self.max_abs_difference:.2g}",
             "latency": f"{time.median_ms:.2f} ms",
@@ -75,21 +118,37 @@ class Report:
         """What the figures were measured on, and how."""
         time = self.latency
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        if self.keras_top1 is None:
+            tested = f"{self.images:,} images without labels."
+        else:
+            tested = f"Keras: top-1 {self.keras_top1:.2%} on the same {self.images:,} images."
         return (
-            f"Keras: top-1 {self.keras_top1:.2%} on the same {self.images:,} images. agreement:"
-            f" same top-1 class as Keras. latency: median, and 90th percentile, of {time.repeats}"
-            f" single images after {time.warmup}, threads: {time.threads}; {self.processor},"
-            f" {self.cores} cores; {versions}."
+            f"{tested} agreement: same top-1 class as Keras. latency: median, and 90th percentile,"
+            f" of {time.repeats} single images after {time.warmup}, threads: {time.threads};"
+            f" {self.processor}, {self.cores} cores; {versions}."
+        )
+
+    def price(self) -> str:
+        """Which layers were kept in float and what they cost, in words; "" if there is none."""
+        if not self.kept_float:
+            return ""
+        whole = self.size_bytes - self.kept_float_bytes
+        return (
+            f"Kept in float: {', '.join(self.kept_float)}. They cost"
+            f" {self.kept_float_bytes / 1e6:.2f} MB ({self.kept_float_bytes / whole:.0%} of"
+            f" {whole / 1e6:.2f} MB)."
         )
 
 
 def compare(
     model: keras.Model,
-    conversion: Conversion,
+    conversion: File,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None = None,
     *,
     threads: int = 1,
+    expected: np.ndarray | None = None,
+    whole_bytes: int | None = None,
 ) -> Report:
     """Runs the same test images through a Keras model and its TFLite file.
 
@@ -97,8 +156,10 @@ def compare(
         model: the model that was converted.
         conversion: what `convert` made of it.
         images: float32 [n, height, width, channels], preprocessed as in training.
-        labels: whole numbers [n], the class of each image.
+        labels: whole numbers [n], the class of each image; without them there is no top-1.
         threads: threads of the TFLite interpreter.
+        expected: the model's scores for the images, float32 [n, classes], if they are known.
+        whole_bytes: size of the file with no layer kept in float, if it is known.
 
     Raises:
         InputError: `images` do not fit the file, `labels` do not fit the images or the classes,
@@ -106,20 +167,16 @@ def compare(
     """
     classifier = Classifier(conversion.content, threads)
     check_images("images", images, classifier.image_shape)
-    _check_labels(labels, len(images), model.outputs[0].shape[-1])
-
-    # The one output may come in a list or a dictionary.
-    expected = keras.tree.flatten(model.predict(images, verbose=0))[0].astype(np.float32)
-    actual = classifier.predict(images)
-    keras_class, tflite_class = expected.argmax(axis=1), actual.argmax(axis=1)
+    check_labels(labels, len(images), model.outputs[0].shape[-1])
+    if expected is None:
+        expected = keras_scores(model, images)
+    size = len(conversion.content)
     return Report(
+        **asdict(Parity.of(expected, classifier.predict(images), labels)),
         quantize=conversion.quantize,
-        size_bytes=len(conversion.content),
-        images=len(images),
-        keras_top1=float(np.mean(keras_class == labels)),
-        tflite_top1=float(np.mean(tflite_class == labels)),
-        agreement=float(np.mean(keras_class == tflite_class)),
-        max_abs_difference=float(np.abs(expected - actual).max()),
+        size_bytes=size,
+        kept_float=tuple(conversion.kept_float),
+        kept_float_bytes=0 if whole_bytes is None else size - whole_bytes,
         latency=classifier.latency(images[0]),
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -127,7 +184,16 @@ def compare(
     )
 
 
-def _check_labels(labels: np.ndarray, images: int, classes: int) -> None:
+def keras_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What a Keras model says of images, float32 [n, classes]."""
+    # The one output may come in a list or a dictionary.
+    return keras.tree.flatten(model.predict(images, verbose=0))[0].astype(np.float32)
+
+
+def check_labels(labels: np.ndarray | None, images: int, classes: int) -> None:
+    """Raises an InputError unless `labels` are None or classes of so many images."""
+    if labels is None:
+        return
     if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
         given = getattr(labels, "dtype", type(labels).__name__)
         raise InputError(f"labels must be an array of whole numbers, got {given}.")

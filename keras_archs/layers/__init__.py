@@ -10,8 +10,10 @@ from keras_archs.layers.augmented import AttentionAugmentedConv2D
 from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.cbam import CBAM
 from keras_archs.layers.context import GlobalContext
+from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.eca import ECA
+from keras_archs.layers.layer_norm import LayerNormalization
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.layers.local_response import LocalResponseNormalization
 from keras_archs.layers.multi_query import MultiQueryAttention2D
@@ -25,8 +27,10 @@ __all__ = [
     "Activation",
     "AttentionAugmentedConv2D",
     "BatchNormalization",
+    "Dense",
     "DepthwiseConv2D",
     "GlobalContext",
+    "LayerNormalization",
     "LayerScale",
     "LocalResponseNormalization",
     "MultiHeadSelfAttention2D",

@@ -16,6 +16,7 @@ from keras_archs.layers.base import (
     full_precision,
     register,
 )
+from keras_archs.layers.dense import Dense
 
 POSITIONS = (None, "absolute", "relative", "bias")
 
@@ -99,7 +100,7 @@ class MultiHeadSelfAttention2D(Block):
 
     def _projection(self, channels: int, filters: int, name: str) -> Any:
         layer = self.inner(
-            layers.Dense,
+            Dense,
             filters,
             use_bias=self.use_bias,
             kernel_initializer=keras.initializers.RandomNormal(stddev=channels**-0.5),
@@ -140,10 +141,7 @@ class MultiHeadSelfAttention2D(Block):
                 f"{self.name} was built for maps of {self._size}, got {tuple(inputs.shape[1:3])}."
             )
         _, height, width, _ = ops.shape(inputs)
-        keys = self.num_heads * self._key_dim
-        query, key, value = (
-            self._heads(part) for part in ops.split(self.qkv(inputs), [keys, 2 * keys], axis=-1)
-        )
+        query, key, value = map(self._heads, self._parts(self.qkv(inputs)))
         query = full_precision(query) * self._key_dim**-0.5
         scores = ops.matmul(query, ops.transpose(full_precision(key), (0, 1, 3, 2)))
         if self.position:
@@ -160,6 +158,14 @@ class MultiHeadSelfAttention2D(Block):
             return x, ops.reshape(scores, shape)
         return x
 
+    def _parts(self, x: Any) -> Any:
+        """Queries, keys and values, which the projection gives side by side."""
+        if self._key_dim == self._value_dim:
+            return ops.split(x, 3, axis=-1)
+        # The delegate for CPUs of TFLite takes no split into unequal parts.
+        keys = self.num_heads * self._key_dim
+        return x[..., :keys], x[..., keys : 2 * keys], x[..., 2 * keys :]
+
     def _heads(self, x: Any) -> Any:
         """`(batch, heads, positions, channels of a head)`."""
         _, height, width, channels = ops.shape(x)
@@ -175,19 +181,23 @@ class MultiHeadSelfAttention2D(Block):
             bias = ops.transpose(bias, (4, 0, 2, 1, 3))
             return ops.reshape(bias, (1, self.num_heads, height * width, height * width))
         by_row, by_column = (full_precision(table) for table in self.tables)
-        query = ops.reshape(query, (-1, self.num_heads, height, width, self._key_dim))
+        # No tensor has more than four axes: phones' GPUs take no others.
+        query = ops.reshape(query, (-1, height, width, self._key_dim))
         if self.position == "relative":
-            by_row, by_column = (
-                ops.take(table, index, axis=0)
-                for table, index in ((by_row, rows), (by_column, columns))
-            )
-            by_row = ops.einsum("bnhwd,hkd->bnhwk", query, by_row)
-            by_column = ops.einsum("bnhwd,wkd->bnhwk", query, by_column)
+            # Other vectors for each row of the queries, and for each column.
+            by_row = ops.transpose(ops.take(by_row, rows, axis=0), (0, 2, 1))
+            by_column = ops.transpose(ops.take(by_column, columns, axis=0), (0, 2, 1))
+            by_row = ops.matmul(query, by_row)
+            by_column = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), by_column)
+            by_column = ops.transpose(by_column, (0, 2, 1, 3))
         else:
-            by_row = ops.einsum("bnhwd,kd->bnhwk", query, by_row)
-            by_column = ops.einsum("bnhwd,kd->bnhwk", query, by_column)
-        scores = ops.expand_dims(by_row, -1) + ops.expand_dims(by_column, -2)
-        return ops.reshape(scores, (-1, self.num_heads, height * width, height * width))
+            by_row = ops.matmul(query, ops.transpose(by_row))
+            by_column = ops.matmul(query, ops.transpose(by_column))
+        positions = height * width
+        scores = ops.reshape(by_row, (-1, positions, height, 1)) + ops.reshape(
+            by_column, (-1, positions, 1, width)
+        )
+        return ops.reshape(scores, (-1, self.num_heads, positions, positions))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         dim = self.value_dim or channels_of(input_shape, self) // self.num_heads

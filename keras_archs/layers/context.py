@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras import layers, ops
+from keras import ops
 
 from keras_archs.arguments import check_positive
 from keras_archs.layers.base import (
@@ -15,6 +15,8 @@ from keras_archs.layers.base import (
     reduced,
     register,
 )
+from keras_archs.layers.dense import Dense
+from keras_archs.layers.layer_norm import LayerNormalization
 
 
 @register
@@ -39,14 +41,14 @@ class GlobalContext(Block):
         super().__init__(**kwargs)
         self.squeeze_ratio = check_positive("squeeze_ratio", squeeze_ratio)
         self.fusion = check_choice("fusion", fusion, ("add", "mul"))
-        self.context = self.inner(layers.Dense, 1, kernel_initializer="he_normal", name="context")
-        self.norm = self.inner(layers.LayerNormalization, epsilon=1e-5, name="norm")
+        self.context = self.inner(Dense, 1, kernel_initializer="he_normal", name="context")
+        self.norm = self.inner(LayerNormalization, epsilon=1e-5, name="norm")
 
     def build(self, input_shape: Shape) -> None:
         channels = channels_of(input_shape, self)
         hidden = reduced(channels, self.squeeze_ratio)
-        self.reduce = self.inner(layers.Dense, hidden, name="reduce")
-        self.expand = self.inner(layers.Dense, channels, kernel_initializer="zeros", name="expand")
+        self.reduce = self.inner(Dense, hidden, name="reduce")
+        self.expand = self.inner(Dense, channels, kernel_initializer="zeros", name="expand")
         self.context.build((None, None, channels))
         self.reduce.build((None, channels))
         self.norm.build((None, hidden))

@@ -7,6 +7,7 @@ from keras import layers, ops
 from keras_archs.arguments import check_positive_int
 from keras_archs.layers.base import Block, Shape, channels_of, flatten, full_precision, register
 from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.dense import Dense
 
 
 @register
@@ -50,7 +51,7 @@ class MultiQueryAttention2D(Block):
             self.value_down, self.value_norm = self._down(input_shape, "value")
 
     def _projection(self, channels: int, filters: int, name: str) -> Any:
-        layer = self.inner(layers.Dense, filters, use_bias=False, name=name)
+        layer = self.inner(Dense, filters, use_bias=False, name=name)
         layer.build((None, None, None, channels))
         return layer
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from keras_archs.arguments import check_positive_int
 from keras_archs.layers.base import (
@@ -16,6 +16,7 @@ from keras_archs.layers.base import (
     register,
 )
 from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.dense import Dense
 
 PAIRINGS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
@@ -93,7 +94,7 @@ class NonLocalBlock(Block):
 
     def _embedding(self, channels: int, filters: int, name: str, **options: Any) -> Any:
         layer = self.inner(
-            layers.Dense,
+            Dense,
             filters,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
             name=name,

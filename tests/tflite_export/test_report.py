@@ -21,7 +21,8 @@ def int8(trained):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_top1_holds_within_one_point(trained, kind):
-    conversion = convert(trained, kind, representative=CALIBRATION if kind == "int8" else None)
+    images = CALIBRATION if kind in ("int8", "int16x8") else None
+    conversion = convert(trained, kind, representative=images)
     report = compare(trained, conversion, TEST_IMAGES, TEST_LABELS)
     assert report.keras_top1 > 0.9
     assert report.tflite_top1 == pytest.approx(report.keras_top1, abs=0.01)

@@ -1,0 +1,1 @@
+"""Every network as a TFLite file of every kind: `make tflite-matrix`."""

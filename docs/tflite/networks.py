@@ -1,0 +1,113 @@
+"""Networks that behave like trained ones, without training.
+
+A network as it is initialised is no test of a conversion: its scores lie so near to each other
+that rounding decides among them, and weights that start at zero hide what they stand before. So
+
+- scales and shifts of norms and whatever else starts the same everywhere are drawn anew;
+- the statistics of batch norms are those of a batch of images, so that every map has the spread
+  that it has in training;
+- the classifier is fitted to the labels by ridge regression on the features that come out of the
+  rest. Random features are enough for about three in four images of Fashion-MNIST.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import keras_archs
+import training.data.fashion_mnist_small as shipped
+from keras_archs.graph import inner_layers
+from keras_archs.registry import find
+from training.data.fashion_mnist_small.idx import parse_idx
+
+CLASSES = 10
+STATISTICS, FITTED, TESTED = 128, 500, 200
+"""Images for the batch norms, for the classifier, and for the comparison with a file."""
+STRONG = 10
+"""Factor from regression's scores, which are near 0 and 1, to logits."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Preprocessed images, float32 `[n, side, side, 3]`, and their labels, `[n]`."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def side_of(name: str) -> int:
+    """Height and width for a builder: small, for the size of a map is no matter here."""
+    return 64 if find(name).family.min_size <= 64 else 96
+
+
+def images(name: str) -> Images:
+    """The first images of the Fashion-MNIST that the package has, as a builder takes them."""
+    folder = Path(shipped.__file__).parent
+    arrays: list[np.ndarray] = []
+    for split, count in (("train", FITTED), ("t10k", TESTED)):
+        pixels, labels = (
+            parse_idx((folder / f"{split}-{kind}-ubyte").read_bytes())[:count]
+            for kind in ("images-idx3", "labels-idx1")
+        )
+        resized = tf.image.resize(pixels[..., None], (side_of(name),) * 2, antialias=True)
+        colours = np.repeat(resized.numpy(), 3, axis=-1)
+        arrays += [np.asarray(keras_archs.preprocess_input(colours, name)), labels]
+    return Images(*arrays)
+
+
+def network(name: str, data: Images) -> keras.Model:
+    """A builder's network that gives logits, with weights as said above."""
+    keras.utils.set_random_seed(0)
+    model = keras_archs.create_model(
+        name, input_shape=data.train.shape[1:], classes=CLASSES, classifier_activation=None
+    )
+    _draw(model)
+    _measure_norms(model, data.train[:STATISTICS])
+    _fit_classifier(model, data)
+    return model
+
+
+def _draw(model: keras.Model) -> None:
+    """Draws the weights that start the same everywhere; biases stay at 0."""
+    numbers = np.random.default_rng(0)
+    for weight in model.weights:
+        values = weight.numpy()
+        if values.size < 2 or np.ptp(values) or weight.name in {"bias", "moving_mean"}:
+            continue
+        if weight.name == "gamma":
+            weight.assign(numbers.uniform(0.5, 1.5, values.shape))
+        elif weight.name != "moving_variance":
+            scale = values.shape[0] ** -0.5 if weight.name == "kernel" else 0.1
+            weight.assign(numbers.normal(0, scale, values.shape))
+
+
+def _measure_norms(model: keras.Model, batch: np.ndarray) -> None:
+    norms = [layer for layer in inner_layers(model) if isinstance(layer, layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(batch, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _fit_classifier(model: keras.Model, data: Images) -> None:
+    classifier: Any = [layer for layer in model.layers if hasattr(layer, "kernel")][-1]
+    before = keras.Model(model.inputs, classifier.input)
+    x = before.predict(data.train, batch_size=50, verbose=0).reshape(len(data.train), -1)
+    wanted = np.eye(CLASSES)[data.train_labels]
+    x_mean, y_mean = x.mean(axis=0), wanted.mean(axis=0)
+    x = x - x_mean
+    # There may be more features than images: a system in the images then is the smaller one.
+    products = x @ x.T
+    ridge = 0.01 * np.trace(products) / len(x) * np.eye(len(x))
+    kernel = STRONG * x.T @ np.linalg.solve(products + ridge, wanted - y_mean)
+    bias = STRONG * y_mean - x_mean @ kernel
+    classifier.set_weights([kernel.reshape(classifier.kernel.shape), bias])

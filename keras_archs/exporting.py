@@ -1,0 +1,177 @@
+"""What the command `export` does: a file from a run, a .keras file or a name, checked and kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import tflite_export
+import training
+from keras_archs.errors import InputError
+from keras_archs.files import check_target
+from keras_archs.registry import find_family
+from tflite_export.calibration import COUNT, calibration_set, evaluation_set
+from tflite_export.conversion import TEST_IMAGES
+from tflite_export.fake_quantization import is_quantize_aware
+from tflite_export.gate import bound_for
+from tflite_export.lowering import CALIBRATED
+from tflite_export.preparing import image_shape
+from tflite_export.sources import PIXELS, Source, open_source
+
+_SHOWN = 20
+
+
+def export(
+    place: str,
+    quantize: Any,
+    *,
+    out: Path | None = None,
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+    preprocessing: str | None = None,
+    calibration_size: int = COUNT,
+    calibration_seed: int = 0,
+    test_images: int = TEST_IMAGES,
+    overwrite: bool = False,
+    debug: bool = False,
+    **settings: Any,
+) -> tuple[Path, tflite_export.Conversion]:
+    """Writes a checked file, and its report beside it if there were images to check it on.
+
+    Args:
+        place: a run's folder, a .keras file or NAME:WEIGHTS.
+        quantize: kind of the file.
+        out: where it comes to; RUN/export/ if None.
+        dataset: of training and test images, as for `open_dataset`; a run has its own.
+        data_dir: where TFDS keeps its datasets.
+        preprocessing: family whose preprocessing the network was trained with, or "none" for pixels
+            of 0..255; for sources that do not say.
+        calibration_size: images that ranges are measured on.
+        calibration_seed: draws them.
+        test_images: most of them that the file is tested on.
+        overwrite: whether an earlier file may be replaced.
+        debug: print which layers lose the most, also of a file that is refused.
+        **settings: of `tflite_export.convert`.
+
+    Returns:
+        The path of the file, and what it was made of.
+
+    Raises:
+        InputError: an argument is unfit.
+        ParityError: the file is too far from the model; it is kept as NAME.rejected.tflite.
+    """
+    bound_for(quantize, settings.get("min_agreement"), settings.get("max_error"))
+    if out is not None:
+        check_target(out, overwrite)
+    source = _source(place, preprocessing)
+    target = out or _in_run(source, quantize)
+    check_target(target, overwrite)
+    images = _images(source, dataset, data_dir)
+    needs_ranges = quantize in CALIBRATED and not is_quantize_aware(source.model)
+    if images is None and (debug or needs_ranges):
+        need = "--debug" if debug else f"--quantize {quantize}"
+        raise InputError(f"{need} needs images: give --dataset.")
+
+    given: dict[str, Any] = {}
+    if images and needs_ranges:
+        given["representative"] = calibration_set(
+            **images, count=calibration_size, seed=calibration_seed
+        )
+    if images:
+        given["test"], labels = evaluation_set(**images, count=test_images)
+        if _same_classes(source, images["source"]):
+            given["labels"] = labels
+
+    def print_losses(content: bytes) -> None:
+        if debug:
+            inside = source.preprocessing if settings.get("pixels") else None
+            ends = {"scores": settings.get("scores", "model"), "preprocessing": inside}
+            _print(tflite_export.debug(source.model, quantize, content, given["test"], **ends))
+
+    try:
+        made = tflite_export.convert(source, quantize, **given, **settings)
+    except tflite_export.ParityError as error:
+        error.add_note(f"  kept for a look   {error.keep_aside(target)}")
+        print_losses(error.content)
+        raise
+    made.save(target, overwrite=overwrite)
+    if made.report:
+        made.report.save_json(target.with_suffix(".json"))
+    print_losses(made.content)
+    return target, made
+
+
+def _source(place: str, preprocessing: str | None) -> Source:
+    source = open_source(place)
+    if preprocessing is None:
+        return source
+    if source.preprocessing is not None:
+        raise InputError(f"--preprocessing: that of {place!r} is known; leave it out.")
+    expected = PIXELS if preprocessing == "none" else find_family(preprocessing).preprocessing
+    return replace(source, preprocessing=expected)
+
+
+def _in_run(source: Source, quantize: str) -> Path:
+    """The file's place in the folder of its run."""
+    if source.folder is None:
+        raise InputError("--out is missing: a source that is no run has no folder for its files.")
+    folder = source.folder / "export"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be made: {error.strerror}.") from error
+    return folder / f"{source.model.name}_{quantize}.tflite"
+
+
+def _images(source: Source, dataset: str | None, data_dir: Path | None) -> dict[str, Any] | None:
+    """What `calibration_set` and `evaluation_set` are to read; None if there is no dataset."""
+    if source.run:
+        if dataset:
+            raise InputError("--dataset: a run has its own; leave it out.")
+        return {"source": source.run}
+    if dataset is None:
+        return None
+    if source.preprocessing is None:
+        raise InputError(
+            "--preprocessing is missing: nothing says how the network's images were preprocessed."
+            " Give a family, such as mobilenet, or none for pixels of 0..255."
+        )
+    return {
+        "source": training.open_dataset(dataset, data_dir=data_dir),
+        "image_shape": image_shape(source.model),
+        "preprocessing": source.preprocessing,
+    }
+
+
+def _same_classes(source: Source, data: training.Run | training.ImageData) -> bool:
+    """Whether a dataset's labels are those of the network."""
+    if isinstance(data, training.Run):
+        return True
+    if source.class_names:
+        return source.class_names == data.class_names
+    return len(data.class_names) == source.model.outputs[0].shape[-1]
+
+
+def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:
+    table = Table(
+        "layer",
+        "error alone",
+        "agreement alone",
+        "signal to noise",
+        title=f"The {min(_SHOWN, len(losses))} of {len(losses)} layers that lose the most",
+        caption="error and agreement of a file with this layer alone in integers: RMS error as a"
+        " share of the scores' range, and same top-1 class as the float file. signal to noise: of"
+        " the layer's output in the file itself, after all that the layers before it have lost.",
+        caption_justify="left",
+    )
+    for each in losses[:_SHOWN]:
+        table.add_row(
+            each.layer,
+            f"{each.alone:.3%}",
+            f"{each.agreement_alone:.2%}",
+            f"{each.noise_db:.1f} dB",
+        )
+    Console().print(table)

@@ -1,0 +1,31 @@
+"""Layer normalisation out of operations that have integer versions."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_archs.layers.base import register
+
+
+@register
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras' `LayerNormalization` along the last axis by other steps.
+
+    Arguments, weights, config and results are Keras'; it takes one pass less over the map. Keras'
+    own steps have a negation, which TFLite has in float alone. Keras' own code does the work for
+    other axes, for half precision, which it computes in float32, and for `rms_scaling`.
+
+    Source: Ba et al. 2016, arXiv:1607.06450, equation 3.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        single = keras.backend.standardize_dtype(inputs.dtype) == "float32"
+        last = self.axis in ([-1], [len(inputs.shape) - 1])
+        if self.rms_scaling or not (single and last):
+            return super().call(inputs)
+        x = inputs - ops.mean(inputs, axis=-1, keepdims=True)
+        x = x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
+        if self.gamma is not None:
+            x = x * self.gamma
+        return ops.cast(x if self.beta is None else x + self.beta, self.compute_dtype)

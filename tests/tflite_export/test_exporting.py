@@ -1,0 +1,142 @@
+"""Files from .keras files and datasets, by the command line's own function."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_archs import exporting
+from keras_archs.errors import InputError
+from keras_archs.preprocessing import TF
+from tests.tflite_export.networks import SHAPE, stripes
+from tflite_export import Classifier, ParityError
+
+CLASSES = ("across", "diagonal", "down", "other")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, trained):
+    """The trained network as a file, and its images as a folder of classes."""
+    folder = tmp_path_factory.mktemp("stripes")
+    trained.save(folder / "stripes.keras")
+    for number, (image, label) in enumerate(zip(*stripes(160, seed=4), strict=True)):
+        target = folder / "images" / CLASSES[label]
+        target.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(np.round(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(target / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def export(place, tmp_path):
+    def run(quantize, **options):
+        options = {
+            "out": tmp_path / "model.tflite",
+            "dataset": f"image_folder:{place / 'images'}",
+            "preprocessing": "mobilenet",
+            "calibration_size": 100,
+        } | options
+        return exporting.export(str(place / "stripes.keras"), quantize, **options)
+
+    return run
+
+
+def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
+    path, made = export("int8")
+    assert path.read_bytes() == made.content
+    report = json.loads(path.with_suffix(".json").read_text())
+    assert report["images"] == 15  # a tenth of each class of 160
+    assert report["keras_top1"] >= 0.8  # only if images and labels fit
+    assert report["agreement"] == made.report.agreement
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.json", "model.tflite"]
+
+
+def test_without_a_dataset_nothing_is_tested(export, tmp_path, trained):
+    path, made = export("float16", dataset=None, preprocessing=None)
+    assert made.report is None
+    assert list(tmp_path.iterdir()) == [path]
+    images = stripes(20)[0]
+    expected = trained.predict(images, verbose=0)
+    np.testing.assert_allclose(Classifier(path).predict(images), expected, atol=0.02)
+
+
+def test_a_file_can_take_pixels(export, place):
+    path, made = export("int8", pixels=True, io="uint8")
+    assert made.report.agreement >= 0.95
+    files = sorted((place / "images").glob("*/*.png"))[:50]
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files]).astype(np.float32)
+    expected = keras.saving.load_model(place / "stripes.keras").predict(pixels / 127.5 - 1)
+    agreement = np.mean(Classifier(path).predict(pixels).argmax(1) == expected.argmax(1))
+    assert agreement >= 0.9
+
+
+def test_a_refused_file_is_kept_aside_and_debugged(export, tmp_path, capsys):
+    earlier = tmp_path / "model.tflite"
+    earlier.write_bytes(b"good")
+    with pytest.raises(ParityError) as caught:
+        export("weight_int4", max_error=1e-9, overwrite=True, debug=True)
+    rejected = tmp_path / "model.rejected.tflite"
+    assert str(rejected) in "".join(caught.value.__notes__)
+    assert Classifier(rejected).image_shape == SHAPE
+    assert earlier.read_bytes() == b"good"
+    assert not (tmp_path / "model.json").exists()
+    assert "conv2d_1" in capsys.readouterr().out
+
+
+def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
+    (place / "images" / "other").rename(place / "other")
+    try:
+        _, made = export("none")
+    finally:
+        (place / "other").rename(place / "images" / "other")
+    assert made.report.keras_top1 is None
+    assert made.report.agreement == 1
+
+
+@pytest.mark.parametrize(
+    ("quantize", "options", "message"),
+    [
+        ("int9", {}, "quantize must be one of.*'int9'"),
+        ("int8", {"out": None}, "--out is missing"),
+        ("int8", {"dataset": None}, "--quantize int8 needs images: give --dataset"),
+        ("dynamic", {"dataset": None, "debug": True}, "--debug needs images"),
+        ("int8", {"preprocessing": None}, "--preprocessing is missing"),
+        ("int8", {"preprocessing": "mobilnet"}, "no model 'mobilnet'"),
+        ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
+        ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
+        ("none", {"dataset": "image_folder:nowhere"}, "nowhere"),
+        ("none", {"min_agreement": 2.0}, r"min_agreement must be from 0 to 1, got 2\.0"),
+    ],
+)
+def test_bad_arguments_leave_nothing(export, tmp_path, quantize, options, message):
+    with pytest.raises(InputError, match=message):
+        export(quantize, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "open_source", None)  # nothing is opened
+    (tmp_path / "folder.tflite").mkdir()
+    (tmp_path / "old.tflite").write_bytes(b"old")
+    for name, message in {
+        "missing/model.tflite": "existing folder",
+        "folder.tflite": "is a folder",
+        "old.tflite": "exists",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            export("int8", out=tmp_path / name)
+    assert (tmp_path / "old.tflite").read_bytes() == b"old"
+
+
+def test_a_model_that_takes_pixels_needs_no_word_on_preprocessing(place, tmp_path, trained):
+    image = keras.Input(SHAPE)
+    keras.Model(image, trained(TF.layer()(image))).save(tmp_path / "pixels.keras")
+    arguments = {"out": tmp_path / "pixels.tflite", "dataset": f"image_folder:{place / 'images'}"}
+    _, made = exporting.export(str(tmp_path / "pixels.keras"), "int8", **arguments)
+    assert made.report.keras_top1 >= 0.8
+    with pytest.raises(InputError, match=r"--preprocessing: that of .*pixels\.keras.* is known"):
+        exporting.export(
+            str(tmp_path / "pixels.keras"), "none", preprocessing="vgg", **arguments, overwrite=True
+        )

@@ -1,0 +1,209 @@
+"""From a Keras model to the bytes of a TFLite file."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_archs.errors import InputError, did_you_mean
+from keras_archs.preprocessing import Preprocessing
+from tflite_export.converting import built_in_alone, make_converter
+from tflite_export.fake_quantization import is_quantize_aware, to_int8
+from tflite_export.flatbuffer import steps, with_uint8_ends
+from tflite_export.images import check_images
+from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
+from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
+
+__all__ = [
+    "CALIBRATED",
+    "KINDS",
+    "MIN_REPRESENTATIVE",
+    "SELECTIVE",
+    "Io",
+    "Quantize",
+    "image_shape",
+    "lower",
+    "prepare",
+]
+
+Quantize = Literal["none", "float16", "dynamic", "int8", "int16x8", "weight_int8", "weight_int4"]
+KINDS: tuple[Quantize, ...] = get_args(Quantize)
+Io = Literal["float32", "int8", "uint8"]
+
+CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
+"""Kinds whose activations have ranges that are measured on representative images."""
+SELECTIVE: tuple[Quantize, ...] = ("dynamic", "int8", "weight_int8", "weight_int4")
+"""Kinds that can keep layers in float."""
+# Fewer images leave the ranges of the activations, and with them the accuracy, to chance.
+MIN_REPRESENTATIVE = 50
+
+
+def lower(
+    model: keras.Model,
+    kind: Quantize = "none",
+    *,
+    representative: np.ndarray | None = None,
+    keep_float: Sequence[str] = (),
+    io: Io | None = None,
+    batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    preprocessing: Preprocessing | None = None,
+) -> bytes:
+    """Converts an image classifier to a TFLite file of built-in operators.
+
+    The file has the signature "serving_default" with an input "image" and an output "scores".
+
+    Args:
+        model: a functional Keras model of one input, [n, height, width, channels] with fixed
+            sizes, and one output, [n, classes], in any precision. It is left as it is.
+        kind: "none" keeps float32; "float16" stores the weights in half the bytes; "weight_int8"
+            and "weight_int4" in a quarter and about an eighth, the depthwise ones in a quarter.
+            These compute in float. "dynamic" has int8 weights and computes the activations'
+            ranges for each image; "int8" has weights, activations, input and output in integers
+            and nothing in float; "int16x8" has int8 weights and int16 activations, and leaves in
+            float what TFLite has no such version of (hard-swish).
+        representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
+            at least 50, as `model` takes them: the activations' ranges are measured on them. A
+            model by `quantize_aware`, for "int8" only, has its own and needs none.
+        keep_float: for "dynamic", "int8" and the weight kinds, names of layers or of models inside
+            `model` that stay in float32. What they are joined with in the file, such as a
+            convolution with the activation behind it, stays with them.
+        io: type of the input and output of kind "int8": "int8", the default, "uint8" or "float32".
+            All other kinds have float32.
+        batch: images that the file takes at once: 1, or None for any number.
+        scores: "model" for the output of `model`, "logits" or "probabilities"; see `prepare`.
+        preprocessing: what `model` expects of its images, to be done inside the file, which then
+            takes pixels of 0..255 in RGB order; with io="uint8" as they are in an image file.
+
+    Raises:
+        InputError: an argument is unfit, or "int8" is asked for a model with an operation that
+            has no integer version or any kind for one with an operation that TFLite lacks
+            altogether.
+    """
+    _check_choices(kind, io, batch, scores)
+    shape = image_shape(model)
+    if is_quantize_aware(model):
+        changes = [bool(keep_float), scores != "model", preprocessing not in (None, PIXELS)]
+        _check_quantize_aware(kind, any(changes))
+        return to_int8(model, io or "int8", batch)
+    if kind in CALIBRATED:
+        _check_representative(representative, kind, shape)
+    elif representative is not None:
+        raise InputError(
+            f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
+        )
+    _check_selective(kind, keep_float)
+    clean = prepare(model, scores=scores, preprocessing=preprocessing)
+    keep = keeper(clean, keep_float) if keep_float else None
+    if representative is not None and preprocessing is not None:
+        representative = _pixels(representative, preprocessing)
+    converter = make_converter(clean, (batch, *shape))
+    with built_in_alone():
+        if kind.startswith("weight") or (kind == "dynamic" and keep):
+            return quantize_weights(converter.convert(), kind, keep)
+        if kind != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if representative is not None:
+            converter.representative_dataset = lambda: ([image[None]] for image in representative)
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if kind == "int16x8":
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+            ]
+        return _int8(converter, io or "int8", keep) if kind == "int8" else converter.convert()
+
+
+def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> bytes:
+    if keep:
+        content = quantize_but(converter, keep, float_ends=io == "float32")
+    else:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if io != "float32":
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        with warnings.catch_warnings():
+            # The converter misses statistics of the input, which the representative images give.
+            warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+            content = converter.convert()
+    _check_integer(content, set(keep(content)) if keep else set())
+    return with_uint8_ends(content) if io == "uint8" else content
+
+
+def _check_choices(kind: str, io: str | None, batch: int | None, scores: str) -> None:
+    if kind not in KINDS:
+        raise InputError(
+            f"quantize must be one of {', '.join(KINDS)}, got {kind!r}."
+            + did_you_mean(str(kind), KINDS)
+        )
+    if io not in (None, *get_args(Io)):
+        raise InputError(f"io must be one of {', '.join(get_args(Io))}, got {io!r}.")
+    if kind != "int8" and io not in (None, "float32"):
+        raise InputError(f"io={io!r} goes with quantize='int8' only, got {kind!r}.")
+    if batch not in (1, None):
+        raise InputError(f"batch must be 1, or None for any number of images, got {batch!r}.")
+    if scores not in get_args(Scores):
+        raise InputError(f"scores must be one of {', '.join(get_args(Scores))}, got {scores!r}.")
+
+
+def _check_quantize_aware(kind: Quantize, changed: bool) -> None:
+    if kind != "int8":
+        raise InputError(f"model has been trained for quantize='int8', got {kind!r}.")
+    if changed:
+        raise InputError(
+            "model has been trained for int8 as it is: keep_float, scores and preprocessing cannot"
+            " change it."
+        )
+
+
+def _check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
+    if isinstance(keep_float, str):
+        raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
+    if keep_float and kind not in SELECTIVE:
+        raise InputError(
+            f"keep_float goes with quantize={', '.join(map(repr, SELECTIVE))} only, got {kind!r}."
+        )
+
+
+def _check_representative(
+    images: np.ndarray | None, kind: str, shape: tuple[int, int, int]
+) -> None:
+    if images is None:
+        raise InputError(
+            f"representative is missing: quantize={kind!r} needs float32 images of shape"
+            f" [n, {', '.join(map(str, shape))}], n >= {MIN_REPRESENTATIVE}, preprocessed as in"
+            " training."
+        )
+    check_images("representative", images, shape)
+    if len(images) < MIN_REPRESENTATIVE:
+        raise InputError(
+            f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(images)}."
+        )
+    if images.min() == images.max():
+        raise InputError(f"representative must be real images, got {images.min()} everywhere.")
+
+
+def _pixels(representative: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Representative images as pixels, two of which span 0 to 255.
+
+    So one step of a quantized input is one of a pixel, whatever the images.
+    """
+    pixels = np.clip(preprocessing.undo(representative), 0, 255)
+    pixels[0, 0, :2] = [[0], [255]]
+    return pixels
+
+
+def _check_integer(content: bytes, kept: set[str]) -> None:
+    """Raises an InputError if the file computes in float where it was not told to.
+
+    The converter keeps operations without an int8 version in float.
+    """
+    left = [s.tensor for s in steps(content) if s.computes_in_float and s.tensor not in kept]
+    if left:
+        raise InputError(
+            "model has operations without an integer version, which quantize='int8' needs; left in"
+            f" float: {', '.join(left[:3])}. Use quantize='dynamic' or another layer."
+        )

@@ -1,0 +1,203 @@
+"""The network that goes into a file: in float32, and without what only training needs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_archs.errors import InputError
+from keras_archs.fusing import fuse
+from keras_archs.graph import calls, inner_layers, is_functional
+from keras_archs.preprocessing import Preprocessing
+from tflite_export.rewording import reworded
+
+Scores = Literal["model", "logits", "probabilities"]
+
+PIXELS = Preprocessing(mean=(0.0,), scale=1.0)
+"""Of a model that takes pixels as they are."""
+
+# What turns logits into probabilities, of one class or of each.
+_ENDS = (keras.activations.softmax, keras.activations.sigmoid)
+
+
+def image_shape(model: keras.Model) -> tuple[int, int, int]:
+    """The [height, width, channels] that a model takes.
+
+    Raises:
+        InputError: it is no functional model from one batch of images of a fixed size to scores.
+    """
+    # A subclassed or unbuilt model has no such lists.
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InputError(
+            "model must be a built functional Keras model of one input and one output,"
+            f" got a {type(model).__name__} of {len(inputs)} inputs and {len(outputs)} outputs."
+        )
+    image, scores = inputs[0], outputs[0]
+    if len(image.shape) != 4 or len(scores.shape) != 2:
+        raise InputError(
+            "model must take [n, height, width, channels] and give [n, classes],"
+            f" got {image.shape} and {scores.shape}."
+        )
+    if None in image.shape[1:]:
+        raise InputError(
+            f"model takes images of any size, {image.shape}; build it with a fixed input shape,"
+            " such as input_shape=(224, 224, 3), and load its weights."
+        )
+    return image.shape[1:]
+
+
+def prepare(
+    model: keras.Model,
+    *,
+    scores: Scores = "model",
+    preprocessing: Preprocessing | None = None,
+) -> keras.Model:
+    """A copy of a model as its file computes it: float32, batch norms folded, no dropout.
+
+    Args:
+        model: a functional Keras model from images to scores, in any precision; it stays as it
+            is. Layers that are left keep their names.
+        scores: "model" for those that it gives; "logits" takes a softmax or sigmoid off its end;
+            "probabilities" puts a softmax there if it has neither.
+        preprocessing: what `model` expects of its images, to be done inside: the copy takes
+            pixels of 0..255 in RGB order. It is one convolution of 1 x 1, named
+            "preprocessing", which is rounded once where the file computes in integers.
+
+    Raises:
+        InputError: it is no such model, has a layer that Keras has quantized or that cannot be
+            copied, or its end does not tell whether it gives logits.
+    """
+    image_shape(model)
+    # It may be sequential, or have its one output in a list.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    _check_quantization(model)
+    stuck = next(_not_to_be_copied(model), None)
+    if stuck and (scores != "model" or not _is_float32(model)):
+        raise InputError(
+            f"model has a layer {stuck.name!r} ({type(stuck).__name__}) that cannot be copied, as"
+            " another precision or scores= asks for: give its class a get_config()."
+        )
+    with _float32():
+        clean = model if stuck else reworded(fuse(_in_float32(model)))
+        if scores != "model":
+            clean = _ending_in(clean, scores)
+        return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
+
+
+def ending(model: keras.Model) -> list[Any]:
+    """The layer or operation that gives a model's output; the nested models it is in before it."""
+    *_, last = calls(model)
+    operation = last.operation
+    return [operation, *(ending(operation) if is_functional(operation) else [])]
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Layers made here without a word on precision are of float32."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _check_quantization(model: keras.Model) -> None:
+    for layer in inner_layers(model):
+        if mode := getattr(layer, "quantization_mode", None):
+            raise InputError(
+                f"model has a layer, {layer.name!r}, that Keras has quantized to {mode}; give the"
+                " model in float, and quantize= to quantize the file."
+            )
+
+
+def _not_to_be_copied(model: keras.Model) -> Iterator[keras.Layer]:
+    """Layers of which nothing but themselves says how to make another one."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _not_to_be_copied(layer)
+            continue
+        try:
+            layer.get_config()
+        except NotImplementedError:
+            yield layer
+        if isinstance(layer, keras.layers.Lambda):
+            yield layer
+
+
+def _is_float32(model: keras.Model) -> bool:
+    return all(layer.dtype_policy.name == "float32" for layer in inner_layers(model))
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """`model` itself or, if a part of it has another precision, a float32 copy with its weights."""
+    if _is_float32(model):
+        return model
+
+    def rebuild(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config(_without_precision(layer.get_config()))
+
+    copy = keras.models.clone_model(model, clone_function=rebuild, recursive=True)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _without_precision(config: Any) -> Any:
+    """A layer's config with float32 for its own policy and for those of layers inside it."""
+    if isinstance(config, list | tuple):
+        return type(config)(map(_without_precision, config))
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") in {"DTypePolicy", "DTypePolicyMap"}:
+        return "float32"
+    return {
+        key: "float32" if key == "dtype" and isinstance(value, str) else _without_precision(value)
+        for key, value in config.items()
+    }
+
+
+def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
+    """`model`, which is changed, or one around it, with logits or probabilities at its end."""
+    last = ending(model)[-1]
+    activation = getattr(last, "activation", keras.activations.linear)
+    softmax = isinstance(last, keras.layers.Softmax)
+    if not isinstance(last, keras.Layer) or activation not in (keras.activations.linear, *_ENDS):
+        raise InputError(
+            f"scores={scores!r} needs a model that ends in a layer without activation or with"
+            f" softmax or sigmoid; {model.name} ends in {last.name!r}."
+        )
+    if scores == "probabilities":
+        if softmax or activation in _ENDS:
+            return model
+        probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
+        return keras.Model(model.inputs[0], probabilities, name=model.name)
+    if not softmax:
+        if activation in _ENDS:
+            last.activation = keras.activations.linear
+        return model
+    if last is not ending(model)[0]:
+        raise InputError(
+            f"scores='logits' cannot take off {last.name!r}, which stands in a model inside the"
+            " model; leave it out there."
+        )
+    return keras.Model(model.inputs[0], last.input, name=model.name)
+
+
+def _behind(preprocessing: Preprocessing, model: keras.Model) -> keras.Model:
+    shape = image_shape(model)
+    channels = shape[-1]
+    if not preprocessing.takes(channels):
+        raise InputError(
+            f"preprocessing has other channels than model, which takes {channels} ({shape})."
+        )
+    # It is affine: what black becomes, and what each colour adds.
+    black = preprocessing(np.zeros((1, 1, channels), np.float32))
+    colours = preprocessing(255 * np.eye(channels, dtype=np.float32)[:, None]) - black
+    layer = keras.layers.Conv2D(channels, 1, name="preprocessing")
+    image = keras.Input(shape, name="pixels")
+    whole = keras.Model(image, model(layer(image)), name=model.name)
+    layer.set_weights([colours.reshape(1, 1, channels, channels) / 255, black.reshape(channels)])
+    return whole
