@@ -26,6 +26,7 @@ class Classifier:
         threads: threads that the interpreter uses.
         image_shape: (height, width, channels) of an image.
         classes: length of the output.
+        open_batch: whether it takes any number of images at once.
         delegate: "XNNPACK", where it computes at least a part, or "built-in kernels".
     """
 
@@ -65,7 +66,8 @@ class Classifier:
         self.threads = threads
         self.delegate = _delegate(self._interpreter)
         self._input, self._output = _Tensor.of(inputs[0]), _Tensor.of(outputs[0])
-        self._batch, self._at_once = 1, _BATCH if inputs[0]["shape_signature"][0] == -1 else 1
+        self.open_batch = bool(inputs[0]["shape_signature"][0] == -1)
+        self._batch = 1
 
     @property
     def metadata(self) -> Metadata | None:
@@ -86,8 +88,10 @@ class Classifier:
             InputError: `images` has another shape or type, or values that are not finite.
         """
         check_images("images", images, self.image_shape)
-        starts = range(0, len(images), self._at_once)
-        return np.concatenate([self._run(images[i : i + self._at_once]) for i in starts])
+        step = _BATCH if self.open_batch else 1
+        return np.concatenate(
+            [self._run(images[i : i + step]) for i in range(0, len(images), step)]
+        )
 
     def latency(self, image: np.ndarray, *, repeats: int = 100, warmup: int = 10) -> Latency:
         """Times the interpreter on one image, float32 [height, width, channels].
@@ -115,7 +119,7 @@ class Classifier:
             RuntimeError: the installed LiteRT's profiler is not known here, or fails.
         """
         check_images("image", np.asarray(image)[None], self.image_shape)
-        if self._at_once > 1:
+        if self.open_batch:
             raise input_error("source must have a batch of 1 to be profiled, its batch is open.")
         return profile(
             self._content,

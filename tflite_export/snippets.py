@@ -26,6 +26,13 @@ class Snippets:
     cpp: str
     kotlin: str
 
+    def __str__(self) -> str:
+        languages = {"Python": self.python, "C++": self.cpp, "Kotlin": self.kotlin}
+        return "\n".join(
+            f"{language}:\n\n```{language.lower()}\n{program}```\n"
+            for language, program in languages.items()
+        )
+
     @classmethod
     def of(cls, content: bytes, name: str = "model.tflite") -> "Snippets":
         """The snippets for the content of a file of that name.

@@ -1,7 +1,6 @@
 """What a file costs: against arithmetic, Keras, and the interpreter's own clock."""
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
 
@@ -10,7 +9,6 @@ from tests.tflite_export.files import file_of, open_batch_file
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, convert
 from tflite_export.latency import count_multiply_adds, measure_peak
-from tflite_export.memory import arena_bytes
 
 IMAGE = stripes(1)[0][0]
 
@@ -89,16 +87,3 @@ def test_profiles_that_cannot_be_made_say_why(monkeypatch):
     monkeypatch.setattr("tflite_export.profiler.version", lambda _: "9.9.0")
     with pytest.raises(RuntimeError, match=r"ai-edge-litert 2\.3\.\*, not 9\.9\.0"):
         Classifier(file_of("none")).profile(IMAGE)
-
-
-def test_the_arena_holds_the_largest_two_neighbours_and_not_all():
-    """A chain of convolutions of equal size needs room for two outputs at a time."""
-    chain = keras.Sequential([keras.Input((16, 16, 8))])
-    for _ in range(6):
-        chain.add(layers.Conv2D(8, 1, activation="relu"))
-    chain.add(layers.GlobalAveragePooling2D())
-    one = 16 * 16 * 8 * 4
-    assert 2 * one <= arena_bytes(convert(chain).content) <= 3.5 * one
-    images = np.random.default_rng(0).normal(0, 1, (60, 16, 16, 8)).astype(np.float32)
-    quantized = convert(chain, "int8", representative=images).content
-    assert one / 2 <= arena_bytes(quantized) <= 3.5 * one / 4
