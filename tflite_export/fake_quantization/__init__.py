@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from tflite_export.images import check_images
-from tflite_export.quantize_aware.flattening import flatten
-from tflite_export.quantize_aware.layers import (
+from tflite_export.fake_quantization.flattening import flatten
+from tflite_export.fake_quantization.layers import (
     FakeQuantize,
     QuantizedConv1D,
     QuantizedConv2D,
@@ -20,7 +19,8 @@ from tflite_export.quantize_aware.layers import (
     QuantizedDepthwiseConv2D,
     observing,
 )
-from tflite_export.quantize_aware.rewriting import rewrite
+from tflite_export.fake_quantization.rewriting import rewrite
+from tflite_export.images import check_images
 
 __all__ = [
     "FakeQuantize",

@@ -16,7 +16,7 @@ from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
-from tflite_export.quantize_aware.layers import (
+from tflite_export.fake_quantization.layers import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,

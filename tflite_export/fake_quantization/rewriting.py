@@ -10,8 +10,8 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
-from tflite_export.quantize_aware.layers import FakeQuantize, QuantizedDepthwiseConv2D
-from tflite_export.quantize_aware.operations import (
+from tflite_export.fake_quantization.layers import FakeQuantize, QuantizedDepthwiseConv2D
+from tflite_export.fake_quantization.operations import (
     AFFINE,
     ARITHMETIC,
     FUNCTIONS,
