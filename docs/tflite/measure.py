@@ -18,11 +18,11 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from docs.tflite import networks
-from keras_archs.quiet import quiet
 from tflite_export.classifier import Classifier
-from tflite_export.lowering import CALIBRATED, Quantize, lower
+from tflite_export.lowering import Quantize, lower
 from tflite_export.operators import Operator, arena_bytes, operators
 
+CALIBRATED = ("int8", "int16x8")
 CALIBRATION = 64
 """Images that the activations' ranges are measured on."""
 REPEATS = 30
