@@ -1,7 +1,7 @@
 """From a Keras model to the bytes of a TFLite file."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import keras
@@ -9,23 +9,33 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError, did_you_mean
-from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing
+from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.flatbuffer import steps, with_uint8_ends
 from tflite_export.images import check_images
-from tflite_export.preparing import Scores, ending, image_shape, prepare
-from tflite_export.quantizing import quantize_but, quantize_weights
-from tflite_export.rewording import reworded
+from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
 
-__all__ = ["KINDS", "MIN_REPRESENTATIVE", "Quantize", "image_shape", "lower", "prepare"]
+__all__ = [
+    "CALIBRATED",
+    "KINDS",
+    "MIN_REPRESENTATIVE",
+    "SELECTIVE",
+    "Io",
+    "Quantize",
+    "image_shape",
+    "lower",
+    "prepare",
+]
 
 Quantize = Literal["none", "float16", "dynamic", "int8", "int16x8", "weight_int8", "weight_int4"]
 KINDS: tuple[Quantize, ...] = get_args(Quantize)
 Io = Literal["float32", "int8", "uint8"]
 
-# Kinds whose activations have ranges that are measured beforehand, and that can leave layers out.
-_CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
-_SELECTIVE: tuple[Quantize, ...] = ("dynamic", "int8", "weight_int8", "weight_int4")
+CALIBRATED: tuple[Quantize, ...] = ("int8", "int16x8")
+"""Kinds whose activations have ranges that are measured on representative images."""
+SELECTIVE: tuple[Quantize, ...] = ("dynamic", "int8", "weight_int8", "weight_int4")
+"""Kinds that can keep layers in float."""
 # Fewer images leave the ranges of the activations, and with them the accuracy, to chance.
 MIN_REPRESENTATIVE = 50
 
@@ -68,48 +78,42 @@ def lower(
 
     Raises:
         InputError: an argument is unfit, or "int8" is asked for a model with an operation that
-            has no integer version. An operation that TFLite lacks altogether ends in the
-            converter's own error, which names it.
+            has no integer version or any kind for one with an operation that TFLite lacks
+            altogether.
     """
     _check_choices(kind, io, batch, scores)
     shape = image_shape(model)
-    if kind in _CALIBRATED:
+    if kind in CALIBRATED:
         _check_representative(representative, kind, shape)
     elif representative is not None:
         raise InputError(
             f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
         )
+    _check_selective(kind, keep_float)
     clean = prepare(model, scores=scores, preprocessing=preprocessing)
-    keep = _keeper(clean, keep_float, kind)
+    keep = keeper(clean, keep_float) if keep_float else None
     if representative is not None and preprocessing is not None:
         representative = _pixels(representative, preprocessing)
-
-    converter = _converter(reworded(clean), (batch, *shape))
-    if kind.startswith("weight") or (kind == "dynamic" and keep_float):
-        return quantize_weights(converter.convert(), kind, keep)
-    if kind != "none":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if representative is not None:
-        converter.representative_dataset = lambda: ([image[None]] for image in representative)
-    if kind == "int16x8":
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            tf.lite.OpsSet.TFLITE_BUILTINS,
-        ]
-    if kind == "int8":
-        return _int8(converter, io or "int8", keep, keep_float)
-    return converter.convert()
+    converter = make_converter(clean, (batch, *shape))
+    with built_in_alone():
+        if kind.startswith("weight") or (kind == "dynamic" and keep):
+            return quantize_weights(converter.convert(), kind, keep)
+        if kind != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if representative is not None:
+            converter.representative_dataset = lambda: ([image[None]] for image in representative)
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if kind == "int16x8":
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+            ]
+        return _int8(converter, io or "int8", keep) if kind == "int8" else converter.convert()
 
 
-def _int8(
-    converter: tf.lite.TFLiteConverter,
-    io: Io,
-    keep: Callable[[bytes], list[str]],
-    keep_float: Sequence[str],
-) -> bytes:
-    if keep_float:
+def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> bytes:
+    if keep:
         content = quantize_but(converter, keep, float_ends=io == "float32")
     else:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -119,7 +123,7 @@ def _int8(
             # The converter misses statistics of the input, which the representative images give.
             warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             content = converter.convert()
-    _check_integer(content, set(keep(content)) if keep_float else set())
+    _check_integer(content, set(keep(content)) if keep else set())
     return with_uint8_ends(content) if io == "uint8" else content
 
 
@@ -137,6 +141,15 @@ def _check_choices(kind: str, io: str | None, batch: int | None, scores: str) ->
         raise InputError(f"batch must be 1, or None for any number of images, got {batch!r}.")
     if scores not in get_args(Scores):
         raise InputError(f"scores must be one of {', '.join(get_args(Scores))}, got {scores!r}.")
+
+
+def _check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
+    if isinstance(keep_float, str):
+        raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
+    if keep_float and kind not in SELECTIVE:
+        raise InputError(
+            f"keep_float goes with quantize={', '.join(map(repr, SELECTIVE))} only, got {kind!r}."
+        )
 
 
 def _check_representative(
@@ -165,66 +178,6 @@ def _pixels(representative: np.ndarray, preprocessing: Preprocessing) -> np.ndar
     pixels = np.clip(preprocessing.undo(representative), 0, 255)
     pixels[0, 0, :2] = [[0], [255]]
     return pixels
-
-
-def _keeper(
-    model: keras.Model, keep_float: Sequence[str], kind: Quantize
-) -> Callable[[bytes], list[str]]:
-    """A function from a file of `model` to the tensors whose steps are to stay in float.
-
-    Raises:
-        InputError: `kind` leaves no layer out, or a name is no layer of `model`.
-    """
-    if isinstance(keep_float, str):
-        raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
-    if keep_float and kind not in _SELECTIVE:
-        raise InputError(
-            f"keep_float goes with quantize={', '.join(map(repr, _SELECTIVE))} only, got {kind!r}."
-        )
-    known = {layer.name for layer in inner_layers(model)}
-    for name in keep_float:
-        if name not in known:
-            raise InputError(
-                f"keep_float: {name!r} is no layer of the model as it is in a file, with batch"
-                f" norms folded and dropout left out.{did_you_mean(name, known)}"
-            )
-    last = [each.name for each in ending(model)]
-
-    def keep(content: bytes) -> list[str]:
-        every = [(step.tensor, step.layers(known, last)) for step in steps(content)]
-        for name in keep_float:
-            if all(name not in layers for _, layers in every):
-                raise InputError(
-                    f"keep_float: {name!r} computes nothing of its own in the file; name the"
-                    " layer before it."
-                )
-        return [tensor for tensor, layers in every if not layers.isdisjoint(keep_float)]
-
-    return keep
-
-
-def _converter(
-    model: keras.Model, shape: tuple[int | None, int, int, int]
-) -> tf.lite.TFLiteConverter:
-    """A converter of `model` for a batch of images.
-
-    `from_keras_model` keeps the batch open. Networks that reshape then compute the new shape anew
-    for each image, which cuts the graph in pieces for XNNPACK, and each file is a little larger.
-    """
-
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        # The one output may come in a list or a dictionary.
-        return {"scores": keras.tree.flatten(model(image, training=False))[0]}
-
-    function = tf.function(
-        serve, input_signature=[tf.TensorSpec(shape, tf.float32, "image")], autograph=False
-    )
-    # Weights become constants, and batch norms part of the convolutions, only if the converter can
-    # reach them from a module; Keras' variables hide TensorFlow's from it.
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
-    concrete = function.get_concrete_function()
-    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
 
 
 def _check_integer(content: bytes, kept: set[str]) -> None:

@@ -11,8 +11,12 @@ from keras_archs.errors import InputError
 from keras_archs.fusing import fuse
 from keras_archs.graph import calls, inner_layers, is_functional
 from keras_archs.preprocessing import Preprocessing
+from tflite_export.rewording import reworded
 
 Scores = Literal["model", "logits", "probabilities"]
+
+PIXELS = Preprocessing(mean=(0.0,), scale=1.0)
+"""Of a model that takes pixels as they are."""
 
 # What turns logits into probabilities, of one class or of each.
 _ENDS = (keras.activations.softmax, keras.activations.sigmoid)
@@ -69,11 +73,17 @@ def prepare(
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     _check_quantization(model)
+    stuck = next(_not_to_be_copied(model), None)
+    if stuck and (scores != "model" or not _is_float32(model)):
+        raise InputError(
+            f"model has a layer {stuck.name!r} ({type(stuck).__name__}) that cannot be copied, as"
+            " another precision or scores= asks for: give its class a get_config()."
+        )
     with _float32():
-        clean = fuse(_in_float32(model))
+        clean = model if stuck else reworded(fuse(_in_float32(model)))
         if scores != "model":
             clean = _ending_in(clean, scores)
-        return clean if preprocessing is None else _behind(preprocessing, clean)
+        return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
 
 
 def ending(model: keras.Model) -> list[Any]:
@@ -103,9 +113,27 @@ def _check_quantization(model: keras.Model) -> None:
             )
 
 
+def _not_to_be_copied(model: keras.Model) -> Iterator[keras.Layer]:
+    """Layers of which nothing but themselves says how to make another one."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _not_to_be_copied(layer)
+            continue
+        try:
+            layer.get_config()
+        except NotImplementedError:
+            yield layer
+        if isinstance(layer, keras.layers.Lambda):
+            yield layer
+
+
+def _is_float32(model: keras.Model) -> bool:
+    return all(layer.dtype_policy.name == "float32" for layer in inner_layers(model))
+
+
 def _in_float32(model: keras.Model) -> keras.Model:
     """`model` itself or, if a part of it has another precision, a float32 copy with its weights."""
-    if all(layer.dtype_policy.name == "float32" for layer in inner_layers(model)):
+    if _is_float32(model):
         return model
 
     def rebuild(layer: keras.Layer) -> keras.Layer:

@@ -2,13 +2,16 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 from ai_edge_quantizer import qtyping, quantizer
 
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, did_you_mean
+from keras_archs.graph import inner_layers
 from tflite_export.flatbuffer import steps
+from tflite_export.preparing import ending
 
 Keep = Callable[[bytes], list[str]]
 """Gives the tensors of a file, by name, whose steps stay in float."""
@@ -16,7 +19,36 @@ Keep = Callable[[bytes], list[str]]
 _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
 
 
-def quantize_weights(content: bytes, kind: str, keep: Keep) -> bytes:
+def keeper(model: keras.Model, names: Sequence[str]) -> Keep:
+    """Those of some layers of a model, by name, or of models inside it.
+
+    Raises:
+        InputError: a name is no layer of `model` or, when it is asked for a file, one that
+            computes nothing there.
+    """
+    known = {layer.name for layer in inner_layers(model)}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"keep_float: {name!r} is no layer of the model as it is in a file, with batch"
+                f" norms folded and dropout left out.{did_you_mean(name, known)}"
+            )
+    last = [each.name for each in ending(model)]
+
+    def keep(content: bytes) -> list[str]:
+        every = [(step.tensor, step.layers(known, last)) for step in steps(content)]
+        for name in names:
+            if all(name not in layers for _, layers in every):
+                raise InputError(
+                    f"keep_float: {name!r} computes nothing of its own in the file; name the"
+                    " layer before it."
+                )
+        return [tensor for tensor, layers in every if not layers.isdisjoint(names)]
+
+    return keep
+
+
+def quantize_weights(content: bytes, kind: str, keep: Keep | None) -> bytes:
     """A float32 file with its weights in integers, a scale for each channel.
 
     Args:
@@ -24,7 +56,7 @@ def quantize_weights(content: bytes, kind: str, keep: Keep) -> bytes:
         kind: "weight_int8" and "weight_int4" turn them into float before they compute; int4 are
             those of dense layers and convolutions, int8 all others (depthwise ones), for which
             LiteRT has no int4. "dynamic" computes in int8, by the ranges of each image.
-        keep: which steps keep theirs.
+        keep: which steps keep theirs, if any.
     """
     work = quantizer.Quantizer(content)
     # Of two recipes for a step, the later holds if it has one for this operator.
@@ -34,7 +66,7 @@ def quantize_weights(content: bytes, kind: str, keep: Keep) -> bytes:
         work.add_weight_only_config(".*", _EVERY, 8)
     if kind == "weight_int4":
         work.add_weight_only_config(".", _EVERY, 4)
-    for tensor in keep(content):
+    for tensor in keep(content) if keep else []:
         work.update_quantization_recipe(
             f"^{re.escape(tensor)};$",
             _EVERY,

@@ -18,7 +18,7 @@ IMAGES = stripes(60)[0]
 
 
 def convert_as(kind, model, images=IMAGES):
-    return convert(model, kind, representative=images if kind == "int8" else None)
+    return convert(model, kind, representative=images if kind in {"int8", "int16x8"} else None)
 
 
 def operations(content, capsys):
@@ -175,8 +175,12 @@ def test_models_that_are_no_such_classifier_are_refused(make, message):
 @pytest.mark.parametrize(
     ("kind", "images", "message"),
     [
-        ("int4", None, "none, float16, dynamic, int8, got 'int4'.*mean 'int8'"),
-        ("float16", IMAGES, "representative goes with quantize='int8' only, got 'float16'"),
+        ("int4", None, "none, float16, dynamic, int8, .*got 'int4'.*mean .*'int8'"),
+        (
+            "float16",
+            IMAGES,
+            "representative goes with quantize='int8' or 'int16x8' only, got 'float16'",
+        ),
         ("int8", None, r"representative is missing.*\[n, 24, 24, 3\], n >= 50"),
         ("int8", IMAGES[:49], "at least 50 images, got 49"),
         ("int8", IMAGES[:, 1:], r"\[n, 24, 24, 3\].*\(60, 23, 24, 3\)"),
