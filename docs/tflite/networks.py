@@ -50,26 +50,30 @@ def side_of(name: str) -> int:
     return 64 if find(name).family.min_size <= 64 else 96
 
 
-def images(name: str) -> Images:
+def images(name: str, side: int, fitted: int = FITTED, tested: int = TESTED) -> Images:
     """The first images of the Fashion-MNIST that the package has, as a builder takes them."""
     folder = Path(shipped.__file__).parent
     arrays: list[np.ndarray] = []
-    for split, count in (("train", FITTED), ("t10k", TESTED)):
+    for split, count in (("train", fitted), ("t10k", tested)):
         pixels, labels = (
             parse_idx((folder / f"{split}-{kind}-ubyte").read_bytes())[:count]
             for kind in ("images-idx3", "labels-idx1")
         )
-        resized = tf.image.resize(pixels[..., None], (side_of(name),) * 2, antialias=True)
+        resized = tf.image.resize(pixels[..., None], (side, side), antialias=True)
         colours = np.repeat(resized.numpy(), 3, axis=-1)
         arrays += [np.asarray(keras_archs.preprocess_input(colours, name)), labels]
     return Images(*arrays)
 
 
-def network(name: str, data: Images) -> keras.Model:
+def network(name: str, data: Images, **arguments: Any) -> keras.Model:
     """A builder's network that gives logits, with weights as said above."""
     keras.utils.set_random_seed(0)
     model = keras_archs.create_model(
-        name, input_shape=data.train.shape[1:], classes=CLASSES, classifier_activation=None
+        name,
+        input_shape=data.train.shape[1:],
+        classes=CLASSES,
+        classifier_activation=None,
+        **arguments,
     )
     _draw(model)
     _measure_norms(model, data.train[:STATISTICS])
