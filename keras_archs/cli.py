@@ -97,6 +97,14 @@ def train(
         bool,
         typer.Option("--force", help="Let --resume go on with settings other than the run's."),
     ] = False,
+    resume_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A new run with the settings and the best model of another one, such as for --qat;"
+            " options here come over them.",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -135,14 +143,20 @@ def train(
     if model_args:
         given["model_args"] = model_args
     if resume:
-        for option, value in {"--overwrite": overwrite, "--recipe": recipe}.items():
+        others = {"--overwrite": overwrite, "--recipe": recipe, "--resume-from": resume_from}
+        for option, value in others.items():
             if value:
                 raise InputError(f"{option} cannot go with --resume.")
         _print_training(out, training.resume(out, changes=given, force=force))
         return
     if force:
         raise InputError("--force goes with --resume; --overwrite replaces a run.")
-    config = training.load_recipe(recipe, **given) if recipe else training.TrainConfig(**given)
+    if resume_from:
+        if recipe:
+            raise InputError("--recipe cannot go with --resume-from, which has settings already.")
+        config = training.continue_from(resume_from, **given)
+    else:
+        config = training.load_recipe(recipe, **given) if recipe else training.TrainConfig(**given)
     _print_training(out, training.train(config, out, overwrite=overwrite))
 
 

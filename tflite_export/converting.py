@@ -20,8 +20,7 @@ def make_converter(
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        # The one output may come in a list or a dictionary.
-        return {"scores": keras.tree.flatten(model(image, training=False))[0]}
+        return {"scores": model(image, training=False)}
 
     function = tf.function(
         serve, input_signature=[tf.TensorSpec(shape, tf.float32, "image")], autograph=False

@@ -13,7 +13,8 @@ from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.flatbuffer import steps, with_uint8_ends
 from tflite_export.images import check_images
-from tflite_export.preparing import Scores, image_shape, prepare
+from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
+from tflite_export.quantize_aware import is_quantize_aware, to_int8
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
 
 __all__ = [
@@ -65,7 +66,8 @@ def lower(
             and nothing in float; "int16x8" has int8 weights and int16 activations, and leaves in
             float what TFLite has no such version of (hard-swish).
         representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
-            at least 50, as `model` takes them: the activations' ranges are measured on them.
+            at least 50, as `model` takes them: the activations' ranges are measured on them. A
+            model by `quantize_aware`, for "int8" only, has its own and needs none.
         keep_float: for "dynamic", "int8" and the weight kinds, names of layers or of models inside
             `model` that stay in float32. What they are joined with in the file, such as a
             convolution with the activation behind it, stays with them.
@@ -83,6 +85,10 @@ def lower(
     """
     _check_choices(kind, io, batch, scores)
     shape = image_shape(model)
+    if is_quantize_aware(model):
+        changes = [bool(keep_float), scores != "model", preprocessing not in (None, PIXELS)]
+        _check_quantize_aware(kind, any(changes))
+        return to_int8(model, io or "int8", batch)
     if kind in CALIBRATED:
         _check_representative(representative, kind, shape)
     elif representative is not None:
@@ -141,6 +147,16 @@ def _check_choices(kind: str, io: str | None, batch: int | None, scores: str) ->
         raise InputError(f"batch must be 1, or None for any number of images, got {batch!r}.")
     if scores not in get_args(Scores):
         raise InputError(f"scores must be one of {', '.join(get_args(Scores))}, got {scores!r}.")
+
+
+def _check_quantize_aware(kind: Quantize, changed: bool) -> None:
+    if kind != "int8":
+        raise InputError(f"model has been trained for quantize='int8', got {kind!r}.")
+    if changed:
+        raise InputError(
+            "model has been trained for int8 as it is: keep_float, scores and preprocessing cannot"
+            " change it."
+        )
 
 
 def _check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:

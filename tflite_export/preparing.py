@@ -67,11 +67,12 @@ def prepare(
             "preprocessing", which is rounded once where the file computes in integers.
 
     Raises:
-        InputError: the model is not functional, is quantized by Keras, or its end does not tell
-            whether it gives logits.
+        InputError: it is no such model, has a layer that Keras has quantized or that cannot be
+            copied, or its end does not tell whether it gives logits.
     """
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    image_shape(model)
+    # It may be sequential, or have its one output in a list.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     _check_quantization(model)
     stuck = next(_not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
@@ -172,7 +173,7 @@ def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
         if softmax or activation in _ENDS:
             return model
         probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        return keras.Model(model.inputs, probabilities, name=model.name)
+        return keras.Model(model.inputs[0], probabilities, name=model.name)
     if not softmax:
         if activation in _ENDS:
             last.activation = keras.activations.linear
@@ -182,7 +183,7 @@ def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
             f"scores='logits' cannot take off {last.name!r}, which stands in a model inside the"
             " model; leave it out there."
         )
-    return keras.Model(model.inputs, last.input, name=model.name)
+    return keras.Model(model.inputs[0], last.input, name=model.name)
 
 
 def _behind(preprocessing: Preprocessing, model: keras.Model) -> keras.Model:

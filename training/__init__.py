@@ -1,6 +1,7 @@
 """Training of image classifiers: data, one run from settings to pictures, runs read back."""
 
 from training.config import TrainConfig
+from training.continuing import continue_from
 from training.data import ImageData, open_dataset
 from training.recipes import load_recipe
 from training.run import Run, evaluate, load_run, report, resume, train
@@ -11,6 +12,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "TrainingStopped",
+    "continue_from",
     "evaluate",
     "load_recipe",
     "load_run",

@@ -1,17 +1,20 @@
 """From the settings of a run to the compiled model that is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import find
+from tflite_export.quantize_aware import quantize_aware
 from training.averaging import Averages
 from training.config import TrainConfig
 from training.data import ImageData
@@ -21,7 +24,7 @@ from training.finetuning import freeze, initialise
 from training.loop import build_state
 from training.optimization import make_loss, make_optimizer
 from training.progressive import Stage, any_size, make_stages
-from training.run_folder import Settings
+from training.run_folder import RunFolder, Settings
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,17 @@ class Trained:
 
 
 def prepare(
-    settings: Settings, steps: int, devices: Devices, *, initialised: bool = False
+    settings: Settings,
+    steps: int,
+    devices: Devices,
+    *,
+    representative: Callable[[], np.ndarray],
+    initialised: bool = False,
 ) -> Trained:
     """Builds and compiles all that is trained; `initialised` if it gets its weights anyway.
+
+    Args:
+        representative: gives preprocessed images for the ranges of `qat` to start with.
 
     Raises:
         InputError: settings do not go with each other or with the devices.
@@ -56,9 +67,14 @@ def prepare(
         raise InputError(
             f"accumulate={config.accumulate} goes with one device; here are {devices.replicas}."
         )
+    if config.qat and devices.replicas > 1:
+        # Each would move the ranges by its own images.
+        raise InputError(f"qat goes with one device; here are {devices.replicas}.")
     stages = make_stages(config, settings.input_shape[0])
     with devices.strategy.scope():
         network = build_network(settings, initialised=initialised)
+        if config.qat:
+            network = quantize_aware(network, None if initialised else representative())
         source = network
         if config.progressive_from is not None:
             source = any_size(network, partial(_build, settings))
@@ -126,8 +142,11 @@ def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
         size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
     else:
         size = family.size
-    imagenet = "imagenet" in {config.init, config.model_args.get("weights")}
-    return size, size, 3 if imagenet else channels
+    if "imagenet" in {config.init, config.model_args.get("weights")}:
+        channels = 3
+    elif config.init and (folder := RunFolder(Path(config.init))).settings.is_file():
+        channels = folder.read_settings().input_shape[-1]  # gray images may have been repeated
+    return size, size, channels
 
 
 def arithmetic(config: TrainConfig) -> AbstractContextManager[None]:

@@ -47,6 +47,8 @@ DEFAULTS = {
     "rmsprop": OptimizerDefaults(0.016, 1, 1e-5),  # 0.256 for 4,096: EfficientNet
     "lamb": OptimizerDefaults(0.0018, 0.5, 0.02),  # 0.005 for 2,048: ResNet strikes back
 }
+OF_OPTIMIZER = {"learning_rate", "final_learning_rate", "weight_decay"}
+"""Settings that say nothing for another optimizer."""
 
 
 def scale_of_rate(optimizer: str, ratio: float) -> float:
@@ -234,6 +236,12 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
     )
+    qat: bool = _setting(
+        FINE_TUNING,
+        "Train for int8: the network computes as its TFLite file will, batch norms folded. For a"
+        " trained one, of init or --resume-from, a few epochs at a small learning rate.",
+        False,
+    )
     teacher: str | None = _setting(
         DISTILLATION,
         "Network whose scores are learned from: a run folder, a .keras file or NAME:WEIGHTS, such"
@@ -313,11 +321,26 @@ class TrainConfig(BaseModel):
             raise InputError("teacher goes with loss='crossentropy', got loss='binary'.")
         if self.init is not None and self.model_args.get("weights") is not None:
             raise InputError("init and model_args' weights exclude each other; give one of them.")
+        if self.qat:
+            self._check_qat()
         if self.warmup_epochs >= self.epochs:
             raise InputError(
                 f"warmup_epochs must be less than epochs={self.epochs}, got {self.warmup_epochs}."
             )
         return self
+
+    def _check_qat(self) -> None:
+        if self.init is None and self.model_args.get("weights") is None:
+            raise InputError(
+                "qat goes on with a trained network: give init, or --resume-from with its run."
+            )
+        for name, allowed in {
+            "precision": "float32",
+            "progressive_from": None,
+            "layer_decay": None,
+        }.items():
+            if (given := getattr(self, name)) != allowed:
+                raise InputError(f"qat goes with {name}={allowed!r}, got {given!r}.")
 
 
 _FREE = {"recipe", "data_dir", "checkpoint_steps", "on_nan", "track"}

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_archs.errors import InputError, did_you_mean
-from training.config import TrainConfig, one_line, scale_of_rate
+from training.config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
 
 _FOLDER = resources.files("training") / "recipes"
 _SUFFIXES = (".yaml", ".yml")
@@ -66,7 +66,7 @@ def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
     recipe = _read(_find(name))
     own = dict(recipe.settings)
     if overrides.get("optimizer", own.get("optimizer")) != own.get("optimizer"):
-        own = {key: value for key, value in own.items() if key not in _OF_OPTIMIZER}
+        own = {key: value for key, value in own.items() if key not in OF_OPTIMIZER}
     settings = own | overrides
     settings["model_args"] = own.get("model_args", {}) | overrides.get("model_args", {})
     settings["recipe"] = f"{recipe.name} {recipe.version}"
@@ -81,7 +81,6 @@ def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
 
 
 _RATES = {"learning_rate", "final_learning_rate"}
-_OF_OPTIMIZER = _RATES | {"weight_decay"}
 
 
 def _images(settings: Mapping[str, Any]) -> int:

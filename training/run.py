@@ -1,5 +1,6 @@
 """One training run from its settings to its pictures, and a finished run read back."""
 
+import itertools
 import os
 import platform
 import shutil
@@ -28,6 +29,9 @@ from training.plots import plot_confusion_matrix, plot_curves
 from training.progressive import Stage
 from training.reporting import write_report
 from training.run_folder import RunFolder, Settings, write_json
+
+REPRESENTATIVE = 300
+"""Images, or a few more, that the ranges of `qat` start with."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,12 @@ class Run:
         )
         return np.stack(images), np.argmax(labels, axis=1)
 
+    def representative(self) -> np.ndarray:
+        """The first images of training, as it sees them."""
+        batches = self.batches("train", training=True).as_numpy_iterator()
+        count = -(-REPRESENTATIVE // self.settings.config.batch_size)
+        return np.concatenate([images for images, _ in itertools.islice(batches, count)])
+
 
 def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Trains a network, evaluates its best epoch on the test images, writes all of it to `out`.
@@ -152,7 +162,7 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     run = new_run(config, folder)
     with arithmetic(config), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
-        trained = prepare(run.settings, run.steps, devices)
+        trained = prepare(run.settings, run.steps, devices, representative=run.representative)
         run.folder.clear()
         run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
@@ -199,7 +209,13 @@ def resume(
         run = _open_run(folder, replace(stored, config=config))
         settings = replace(run.settings, input_shape=input_shape(config, run.data))
         run = replace(run, settings=settings)
-        trained = prepare(settings, run.steps, devices, initialised=checkpoint is not None)
+        trained = prepare(
+            settings,
+            run.steps,
+            devices,
+            representative=run.representative,
+            initialised=checkpoint is not None,
+        )
         if checkpoint:
             checkpoint.restore(trained.model, trained.averages)
         step = progress.step * progress.config.batch_size // config.batch_size

@@ -15,6 +15,7 @@ from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
 from tflite_export.flatbuffer import steps
 from tflite_export.lowering import KINDS, lower, prepare
+from tflite_export.quantize_aware import quantize_aware
 
 IMAGES = stripes(60)[0]
 CALIBRATED = ("int8", "int16x8")
@@ -363,6 +364,22 @@ def test_any_convolution_computes_as_keras(
     images = np.random.default_rng(0).normal(size=(5, *size, channels)).astype(np.float32)
     actual = run(lower(model, batch=batch), images, 5 if batch is None else 1)
     np.testing.assert_allclose(actual, model.predict(images, verbose=0), atol=1e-4, rtol=1e-4)
+
+
+def test_a_quantize_aware_model_has_its_own_ranges():
+    model = quantize_aware(build(), IMAGES)
+    content = lower(model, "int8", io="uint8", batch=None)
+    assert [dtype for dtype, *_ in ends(content)] == [np.uint8, np.uint8]
+    assert not any(step.computes_in_float for step in steps(content))
+    step = ends(content)[1][1]
+    np.testing.assert_allclose(
+        run(content, IMAGES, 7), model.predict(IMAGES, verbose=0), atol=1.01 * step
+    )
+    with pytest.raises(InputError, match="trained for quantize='int8', got 'none'"):
+        lower(model)
+    for change in ({"keep_float": ["dense"]}, {"scores": "logits"}, {"preprocessing": TF}):
+        with pytest.raises(InputError, match="trained for int8 as it is"):
+            lower(model, "int8", **change)
 
 
 def test_prepare_folds_the_norm_and_keeps_the_names():

@@ -1,0 +1,121 @@
+"""Training that knows of int8: a float32 network that computes as its TFLite file will.
+
+`quantize_aware` makes it of a trained one, any training goes on with it, and `to_int8` writes it.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_archs.errors import InputError
+from tflite_export.images import check_images
+from tflite_export.quantize_aware.flattening import flatten
+from tflite_export.quantize_aware.layers import (
+    FakeQuantize,
+    QuantizedConv1D,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    converting,
+    observing,
+)
+from tflite_export.quantize_aware.rewriting import rewrite
+
+__all__ = [
+    "FakeQuantize",
+    "QuantizedConv1D",
+    "QuantizedConv2D",
+    "QuantizedDense",
+    "QuantizedDepthwiseConv2D",
+    "calibrate",
+    "is_quantize_aware",
+    "quantize_aware",
+    "to_int8",
+]
+
+BATCH = 32
+
+
+def quantize_aware(model: keras.Model, representative: np.ndarray | None = None) -> keras.Model:
+    """A copy of a trained classifier that computes, in float32, what its int8 file will.
+
+        aware = tflite_export.quantize_aware(model, images[:300])
+        aware.compile("adam", "categorical_crossentropy")
+        aware.fit(...)  # a few epochs at a small learning rate
+        aware.save("aware.keras")
+
+    Batch norms are part of the convolutions, as in the file, and dropout is gone. Kernels are
+    rounded to int8 by output channel, and each tensor that the file will hold to 256 steps of a
+    range that moves while training. Gradients pass as if nothing had been rounded.
+
+    Args:
+        model: a functional classifier of any precision; it stays as it is.
+        representative: float32 images [n, height, width, channels] as the model takes them, such
+            as 300 training images: the ranges to start with. Without them all ranges are empty,
+            for a model whose weights are loaded next.
+
+    Returns:
+        A functional model, not compiled, with the layers of `fuse(model)` under their names. It
+        can be trained, saved, loaded (where `tflite_export` is imported) and converted.
+
+    Raises:
+        InputError: the model has a layer that cannot be trained for int8, which is named;
+            `representative` does not fit; or Keras' backend is not TensorFlow, whose operation for
+            ranges the converter reads.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, section 3.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "quantize_aware needs the TensorFlow backend, whose operation for ranges TFLite's"
+            f" converter reads; Keras runs on {keras.backend.backend()}."
+        )
+    if is_quantize_aware(model):
+        raise InputError("model is quantisation-aware already; give the float one.")
+    if representative is not None:
+        check_images("representative", representative, model.input_shape[1:])
+    aware = rewrite(flatten(model))
+    if representative is not None:
+        calibrate(aware, representative)
+    return aware
+
+
+def calibrate(model: keras.Model, images: np.ndarray) -> None:
+    """Widens the ranges of a quantisation-aware model to all that they see of images."""
+    with observing():
+        for start in range(0, len(images), BATCH):
+            model(images[start : start + BATCH], training=False)
+
+
+def is_quantize_aware(model: keras.Model) -> bool:
+    """Whether a model has ranges of its own."""
+    return any(isinstance(layer, FakeQuantize) for layer in model.layers)
+
+
+def to_int8(model: keras.Model, io: str = "int8", batch: int | None = 1) -> bytes:
+    """The TFLite file of a quantisation-aware model.
+
+    Args:
+        model: by `quantize_aware`.
+        io: type of the input and the output: "int8", "uint8" or "float32".
+        batch: images at a time, None for any number.
+    """
+    specification = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, "image")
+
+    @tf.function(input_signature=[specification], autograph=False)
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": model(image, training=False)}
+
+    # See tflite_export.convert: weights become constants only if they are reached from a module.
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    with converting():
+        function = serve.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+        return converter.convert()

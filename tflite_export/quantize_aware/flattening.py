@@ -1,0 +1,96 @@
+"""A network as one flat graph of layers and operations."""
+
+from collections import Counter
+from typing import Any
+
+import keras
+
+from keras_archs import fuse
+from keras_archs.errors import InputError
+from keras_archs.graph import check_functional, inner_layers, is_functional
+from keras_archs.layers.base import Block
+from keras_archs.layers.layer_scale import LayerScale
+from keras_archs.surgery import new_inputs
+
+
+def flatten(model: keras.Model) -> keras.Model:
+    """A float32 copy for inference, with nothing nested, batch norms folded and dropout gone.
+
+    Models inside the model, and blocks made of layers such as `SqueezeExcite`, give way to the
+    layers and operations that they compute, which are named after both.
+
+    Raises:
+        InputError: the model is not functional, is quantised already, or has a block with weights
+            of its own, which a graph of layers cannot hold.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    check_functional(model)
+    flat = _in_float32(model)
+    while any(map(_is_nested, flat.layers)):
+        flat = _open(flat)
+    return fuse(flat)
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    def rebuild(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer
+        if getattr(layer, "quantization_mode", None):
+            raise InputError(f"model is quantised already, in {layer.name}; give the float one.")
+        config = layer.get_config()
+        return type(layer).from_config(config | ({"dtype": "float32"} if "dtype" in config else {}))
+
+    copy = keras.models.clone_model(
+        model, new_inputs(model), clone_function=rebuild, recursive=True
+    )
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _is_nested(layer: Any) -> bool:
+    # Layer scale is a block by its base class alone.
+    return isinstance(layer, keras.Model | Block) and not isinstance(layer, LayerScale)
+
+
+def _open(model: keras.Model) -> keras.Model:
+    """The same layers in a graph of one level less."""
+    opened: dict[int, keras.Model] = {}
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_nested(layer):
+            return layer(*args, **kwargs)
+        if id(layer) not in opened:
+            opened[id(layer)] = _graph(layer)
+        return opened[id(layer)].call(args[0])
+
+    return keras.models.clone_model(
+        model, new_inputs(model), clone_function=lambda layer: layer, call_function=call
+    )
+
+
+def _graph(layer: Any) -> keras.Model:
+    """What a model or block computes, as a model of its layers under new names."""
+    if isinstance(layer, keras.Model):
+        if not is_functional(layer) and not isinstance(layer, keras.Sequential):
+            raise InputError(f"{layer.name} is a model that is not functional; it cannot be read.")
+        graph = keras.Model(layer.inputs, layer.outputs[0])
+    else:
+        inner = {id(weight) for each in inner_layers(layer) for weight in each.weights}
+        if any(id(weight) not in inner for weight in layer.weights):
+            raise InputError(
+                f"{layer.name} ({type(layer).__name__}) cannot be trained for int8: it has weights"
+                " besides those of its layers."
+            )
+        source = keras.Input(batch_shape=layer.get_build_config()["input_shape"])
+        graph = keras.Model(source, layer.call(source))
+    seen: Counter[str] = Counter()
+    for operation in graph.operations:
+        name = operation.name
+        if not isinstance(operation, keras.layers.Layer):
+            # Keras numbers operations through the whole process.
+            kind = type(operation).__name__.lower()
+            name = f"{kind}_{seen[kind]}" if seen[kind] else kind
+            seen[kind] += 1
+        operation.name = f"{layer.name}_{name}"
+    return graph

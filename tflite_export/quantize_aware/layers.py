@@ -1,0 +1,171 @@
+"""Layers that compute in float32 what a TFLite file computes in int8.
+
+Rounded to the steps of int8, values pass as they are; the gradient passes as if they had not been
+rounded (straight through), except where they were clipped.
+
+Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Krishnamoorthi 2018, arXiv:1806.08342,
+section 2.4.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+MOMENTUM = 0.99
+"""What a moving range keeps of itself in a step."""
+LEAST = 1e-4
+"""Upper end of a range that has seen nothing above zero: a step must not be zero."""
+STEPS = 127
+"""Of a kernel to each side of zero: TFLite leaves -128 out."""
+
+_observing: ContextVar[bool] = ContextVar("observing", default=False)
+_converting: ContextVar[bool] = ContextVar("converting", default=False)
+
+
+@contextmanager
+def observing() -> Iterator[None]:
+    """Inside, ranges widen to all they see, and tensors pass them unrounded."""
+    token = _observing.set(True)
+    try:
+        yield
+    finally:
+        _observing.reset(token)
+
+
+@contextmanager
+def converting() -> Iterator[None]:
+    """Inside, kernels are left to TFLite's converter, which rounds them by the same rule.
+
+    It would also take them rounded, but computes them first, and keeps a kernel of more than some
+    megabytes in float with the operations that round it.
+    """
+    token = _converting.set(True)
+    try:
+        yield
+    finally:
+        _converting.reset(token)
+
+
+def register(layer: type) -> type:
+    """Lets Keras load the layer from a file wherever this module is imported."""
+    return keras.saving.register_keras_serializable(package="tflite_export")(layer)
+
+
+def round_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
+    """A kernel in 127 steps to each side of zero, of one size for each output channel.
+
+    Args:
+        kernel: float32, of any shape.
+        axes: those that one channel spans.
+    """
+    largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
+    step = ops.where(largest > 0, largest, 1.0) / STEPS
+    return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
+
+
+@register
+class FakeQuantize(keras.layers.Layer):
+    """Rounds a tensor to 256 steps from the lower to the upper end of a range that has a zero.
+
+    TFLite's converter takes the range for that of the tensor in the file. It follows the least and
+    the greatest value of each batch in training, as a moving average, and does not move otherwise.
+    Zero lies on a step: the range moves by less than one for that, as TensorFlow's
+    `fake_quant_with_min_max_vars` does it and the converter after it.
+
+    Args:
+        limits: lower and upper end of a range that never moves, where TFLite prescribes it.
+
+    Input and output: float32 of any shape. In a call with `moves=False` the range stays as it is
+    while training: for a second tensor that TFLite gives the same one.
+    """
+
+    def __init__(self, limits: tuple[float, float] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limits = limits and tuple(limits)
+
+    def build(self, _: Any) -> None:
+        low, high = self.limits or (0.0, LEAST)
+        self.low, self.high = (
+            self.add_weight(
+                (), initializer=keras.initializers.Constant(value), trainable=False, name=name
+            )
+            for name, value in (("low", low), ("high", high))
+        )
+
+    def call(self, inputs: Any, training: bool | None = None, moves: bool = True) -> Any:
+        if moves and self.limits is None:
+            if _observing.get():
+                self.low.assign(ops.minimum(self.low, ops.min(inputs)))
+                self.high.assign(ops.maximum(self.high, ops.max(inputs)))
+            elif training:
+                self._follow(self.low, ops.minimum(ops.min(inputs), 0.0))
+                self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
+        if _observing.get():
+            return inputs
+        low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def _follow(self, end: Any, value: Any) -> None:
+        end.assign(end * MOMENTUM + ops.stop_gradient(value) * (1 - MOMENTUM))
+
+    def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "limits": self.limits}
+
+
+@register
+class QuantizedConv2D(keras.layers.Conv2D):
+    """Keras' `Conv2D` with a kernel rounded for each output channel."""
+
+    def call(self, inputs: Any) -> Any:
+        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1, 2))))
+
+
+@register
+class QuantizedConv1D(keras.layers.Conv1D):
+    """Keras' `Conv1D` with a kernel rounded for each output channel."""
+
+    def call(self, inputs: Any) -> Any:
+        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1))))
+
+
+@register
+class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """Keras' `DepthwiseConv2D` with a kernel rounded for each output channel."""
+
+    def call(self, inputs: Any) -> Any:
+        outputs = ops.depthwise_conv(
+            inputs,
+            _rounded(self.kernel, (0, 1)),
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+        return _end(self, outputs)
+
+
+@register
+class QuantizedDense(keras.layers.Dense):
+    """Keras' `Dense` with a kernel rounded for each output."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
+        return _end(self, ops.matmul(inputs, _rounded(self.kernel, (0,))))
+
+
+def _rounded(kernel: Any, axes: tuple[int, ...]) -> Any:
+    kernel = ops.convert_to_tensor(kernel)
+    return kernel if _converting.get() or _observing.get() else round_kernel(kernel, axes)
+
+
+def _end(layer: Any, outputs: Any) -> Any:
+    if layer.use_bias:
+        outputs = ops.add(outputs, layer.bias)
+    return outputs if layer.activation is None else layer.activation(outputs)

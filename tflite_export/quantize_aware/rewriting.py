@@ -1,0 +1,230 @@
+"""From a flat network to one with rounded kernels and a range for each tensor of the file."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_archs.graph import Call, calls
+from keras_archs.preprocessing import PreprocessInput
+from keras_archs.surgery import new_inputs
+from tflite_export.quantize_aware.layers import FakeQuantize, QuantizedDepthwiseConv2D
+from tflite_export.quantize_aware.operations import (
+    AFFINE,
+    ARITHMETIC,
+    FUNCTIONS,
+    FUSED,
+    KERNELS,
+    LIMITS,
+    NEW_RANGE,
+    PROBABILITIES,
+    SAME_STEPS,
+    SAME_VALUES,
+    Limits,
+    activation_of,
+    is_followed_inside,
+    unknown,
+)
+
+Step = Callable[..., Any]
+"""What is computed in place of a layer or operation, on the same arguments."""
+_PROBE = 1024.0
+
+
+def rewrite(flat: keras.Model) -> keras.Model:
+    """The network with kernels that are rounded and ranges that have seen nothing yet.
+
+    Args:
+        flat: see `flatten`; it stays as it is.
+
+    Raises:
+        InputError: a layer or operation has no int8 version, or none that is known here.
+    """
+    inputs = new_inputs(flat)
+    rewriter = _Rewriter(flat, keras.tree.flatten(inputs))
+    return keras.models.clone_model(
+        flat, inputs, clone_function=rewriter.step, call_function=rewriter.call
+    )
+
+
+class _Rewriter:
+    """Makes a step of each layer and operation, and ranges in between."""
+
+    def __init__(self, flat: keras.Model, inputs: list[Any]) -> None:
+        every = list(calls(flat))
+        self._ends = {id(output) for output in flat.outputs}
+        self._users: dict[int, list[Any]] = {}
+        for call in every:
+            for tensor in call.inputs:
+                self._users.setdefault(id(tensor), []).append(call.operation)
+        # By identity: operations whose results get no range of their own, in all of their calls.
+        self._followed = {id(call.operation) for call in every}
+        self._followed -= {id(call.operation) for call in every if not self._is_followed(call)}
+        self._last = {
+            id(call.operation)
+            for call in every
+            if id(call.outputs[0]) in self._ends and id(call.outputs[0]) not in self._users
+        }
+        self._names: set[str] = set()
+        # What gave tensors their range, by their identity; and the tensors, so that it stays one.
+        self._range_of: dict[int, FakeQuantize] = {}
+        self._tensors: list[Any] = []
+        self._begun = {id(each): self._range("input", each) for each in inputs}
+
+    def _is_followed(self, call: Call) -> bool:
+        output = call.outputs[0]
+        users = self._users.get(id(output), [])
+        inside = len(call.outputs) == len(users) == 1 and id(output) not in self._ends
+        return inside and is_followed_inside(call.operation, users[0])
+
+    def call(self, step: Step, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(lambda x: self._begun.get(id(x), x), (args, kwargs))
+        return step(*args, **kwargs)
+
+    def step(self, operation: Any) -> Step:
+        kind = type(operation)
+        if kind in KERNELS:
+            return self._kernel(operation)
+        if kind is layers.SeparableConv2D:
+            return self._separable(operation)
+        if kind in AFFINE:
+            return self._affine(operation)
+        return self._without_weights(operation)
+
+    def _without_weights(self, operation: Any) -> Step:
+        compute, name = _copy(operation), type(operation).__name__
+        if activation := activation_of(operation):
+            return lambda x: self._activate(operation, activation, compute, x)
+        if name in ARITHMETIC:
+            return lambda *args: self._arithmetic(operation, compute, *args)
+        if name in NEW_RANGE:
+            return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
+        if name in SAME_VALUES | SAME_STEPS:
+            return lambda *args, **kwargs: self._same(compute, *args, **kwargs)
+        raise unknown(operation, "it has no int8 version, or none that is known here")
+
+    def _kernel(self, layer: Any, place: Any = None) -> Step:
+        """
+        Args:
+            place: the layer in whose place of the network it stands; itself by default.
+        """
+        place = place or layer
+        activation = FUNCTIONS.get(layer.activation)
+        if activation is None:
+            raise unknown(layer, f"its activation {layer.activation!r} has no int8 version")
+        config = layer.get_config() | {"activation": activation if activation in FUSED else None}
+        quantized = KERNELS[type(layer)].from_config(config)
+
+        def step(x: Any) -> Any:
+            x = _with_weights(quantized, x, layer.get_weights())
+            if activation in {"linear", *FUSED}:
+                return self._finish(place, x)
+            x = self._range(layer.name, x)
+            function = layers.Activation(activation, name=self._name(f"{layer.name}_{activation}"))
+            return self._activate(place, activation, function, x)
+
+        return step
+
+    def _separable(self, layer: Any) -> Step:
+        config = layer.get_config()
+        kept = ("kernel_size", "padding", "dilation_rate", "strides", "depth_multiplier")
+        depthwise = QuantizedDepthwiseConv2D(
+            **{key: config[key] for key in (*kept, "trainable")},
+            use_bias=False,
+            name=f"{layer.name}_depthwise",
+        )
+        kept = ("filters", "use_bias", "activation", "name", "trainable")
+        pointwise = layers.Conv2D(kernel_size=1, **{key: config[key] for key in kept})
+        kernel, *weights = layer.get_weights()
+        pointwise.build((None, None, None, weights[0].shape[2]))
+        pointwise.set_weights(weights)
+        end = self._kernel(pointwise, place=layer)
+        return lambda x: end(self._range(depthwise.name, _with_weights(depthwise, x, [kernel])))
+
+    def _affine(self, layer: Any) -> Step:
+        """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
+        if isinstance(layer, PreprocessInput) and layer.preprocessing.bgr:
+            raise unknown(layer, "it changes the order of the channels")
+        quantized = QuantizedDepthwiseConv2D(1, name=layer.name, trainable=layer.trainable)
+
+        def step(x: Any, **_: Any) -> Any:
+            if len(x.shape) != 4:
+                raise unknown(layer, f"its input, {tuple(x.shape)}, is no feature map")
+            shift, other = (
+                ops.convert_to_numpy(layer(np.full((1, 1, 1, x.shape[-1]), value, "float32")))
+                for value in (0.0, _PROBE)
+            )
+            weights = [(other - shift).reshape(1, 1, -1, 1) / _PROBE, shift.ravel()]
+            return self._finish(layer, _with_weights(quantized, x, weights))
+
+        return step
+
+    def _arithmetic(self, operation: Any, compute: Step, *args: Any) -> Any:
+        if isinstance(operation, layers.Layer) and len(args[0]) > 2:  # TFLite takes two at a time
+            first, *middle, last = args[0]
+            for each in middle:
+                name = self._name(f"{operation.name}_part")
+                first = self._range(name, type(operation)(name=name)([first, each]))
+            args = ([first, last],)
+        return self._finish(operation, compute(*args))
+
+    def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
+        tensors = keras.tree.flatten((args, kwargs))
+        fake_quantize = next(self._range_of[id(x)] for x in tensors if id(x) in self._range_of)
+        outputs = compute(*args, **kwargs)
+        if type(compute).__name__ in SAME_STEPS:
+            outputs = fake_quantize(outputs, moves=False)
+        for output in keras.tree.flatten(outputs):
+            self._note(output, fake_quantize)
+        return outputs
+
+    def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
+        name = operation.name
+        if activation == "silu":  # two operations in TFLite
+            gate = layers.Activation("sigmoid", name=self._name(f"{name}_gate"))(x)
+            gate = self._range(f"{name}_gate", gate, PROBABILITIES)
+            gated = layers.Multiply(name=self._name(f"{name}_gated"))([x, gate])
+            return self._finish(operation, gated)
+        if activation == "hard_sigmoid":  # so is this
+            x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
+            return self._range(name, x * (1 / 6), (0.0, 1.0))
+        return self._finish(operation, compute(x), LIMITS.get(activation))
+
+    def _finish(self, operation: Any, x: Any, limits: Limits | None = None) -> Any:
+        if limits:
+            # The converter knows the range without being told, and the loss needs the scores as
+            # they are: one that is rounded to zero has no gradient.
+            return x if id(operation) in self._last else self._range(operation.name, x, limits)
+        return x if id(operation) in self._followed else self._range(operation.name, x)
+
+    def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
+        fake_quantize = FakeQuantize(limits, name=self._name(f"{name}_range"))
+        x = fake_quantize(x)
+        self._note(x, fake_quantize)
+        return x
+
+    def _note(self, x: Any, fake_quantize: FakeQuantize) -> None:
+        self._range_of[id(x)] = fake_quantize
+        self._tensors.append(x)
+
+    def _name(self, name: str) -> str:
+        """`name`, or with a number where a layer that is called once more has taken it."""
+        free, count = name, 1
+        while free in self._names:
+            free, count = f"{name}_{count}", count + 1
+        self._names.add(free)
+        return free
+
+
+def _with_weights(layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
+    outputs = layer(x)
+    layer.set_weights(weights)
+    return outputs
+
+
+def _copy(operation: Any) -> Any:
+    if not isinstance(operation, layers.Layer):
+        return operation
+    return type(operation).from_config(operation.get_config())

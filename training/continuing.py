@@ -1,0 +1,56 @@
+"""Settings of a run that goes on where another one has ended."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from keras_archs.errors import InputError
+from training.config import OF_OPTIMIZER, TrainConfig
+from training.run_folder import RunFolder
+
+QAT_EPOCHS = 0.1
+"""Epochs of quantisation-aware training, as a share of those before it."""
+QAT_RATE = 0.05
+"""Its learning rate, as a share of theirs."""
+
+
+def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
+    """The settings of a run, with its best model to start from, and over them those given here.
+
+    `continue_from("runs/first", qat=True)` trains it for int8, by default for a tenth of the
+    epochs at a twentieth of the learning rate, without warm-up and in float32.
+
+    Args:
+        run: a run's folder.
+        **overrides: fields of `TrainConfig`; `model_args` are added to the run's.
+
+    Raises:
+        ValueError: the folder holds no run, or one that was trained for int8, whose layers are
+            others; or an override is wrong.
+    """
+    folder = RunFolder(Path(run))
+    base = folder.read_settings().config
+    if base.qat:
+        raise InputError(
+            f"{str(run)!r} was trained for int8 already; go on from the run before, {base.init!r}."
+        )
+    if "init" in overrides:
+        raise InputError(f"init={overrides['init']!r} cannot go with a run to continue from.")
+    own = base.model_dump()
+    if overrides.get("optimizer", base.optimizer) != base.optimizer:
+        own = {name: value for name, value in own.items() if name not in OF_OPTIMIZER}
+    arguments = {name: value for name, value in base.model_args.items() if name != "weights"}
+    own["model_args"] = arguments | overrides.get("model_args", {})
+    own["init"] = str(run)
+    if overrides.get("qat"):
+        rates = TrainConfig(**own | {"optimizer": overrides.get("optimizer", base.optimizer)})
+        own |= {
+            "epochs": math.ceil(QAT_EPOCHS * base.epochs),
+            "learning_rate": QAT_RATE * rates.learning_rate,
+            "final_learning_rate": QAT_RATE * rates.final_learning_rate,
+            "warmup_epochs": 0,
+            "precision": "float32",
+            "progressive_from": None,
+            "layer_decay": None,
+        }
+    return TrainConfig(**own | {k: v for k, v in overrides.items() if k != "model_args"})
