@@ -79,9 +79,10 @@ def _rows(name: str, kinds: list[str]) -> Iterator[Row]:
     """The rows of a network, from a process of its own, as they come."""
     if not kinds:
         return
-    command = [sys.executable, "-m", "docs.tflite.measure", name, *kinds]
     left = list(kinds)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        _command(name, kinds), stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             row = Row(**json.loads(line))
@@ -90,6 +91,10 @@ def _rows(name: str, kinds: list[str]) -> Iterator[Row]:
     if left:  # neither a file nor an error: the process itself has ended
         yield Row(name, 0, left[0], error=f"the process ended with code {process.returncode}")
         yield from _rows(name, left[1:])
+
+
+def _command(name: str, kinds: list[str]) -> list[str]:
+    return [sys.executable, "-m", "docs.tflite.measure", name, *kinds]
 
 
 if __name__ == "__main__":

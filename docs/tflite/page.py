@@ -37,23 +37,25 @@ parameters have the rows none and int8 only.
   kinds, not networks in use.
 - **arena**: memory of the activations as the interpreter lays it out without a delegate.
 - **open batch**: whether the network converts with an open batch as well, and {OPEN} images at
-  once give what they give one by one; then what XNNPACK leaves of that file.
+  once come out as near to Keras; then what XNNPACK leaves of that file.
 """
 LEFT = """
 ## Operators that are left
 
-What XNNPACK leaves to the interpreter at batch 1. The interpreter's own kernels compute these
-correctly; each piece between two of them is handed to XNNPACK by itself.
+What XNNPACK leaves to the interpreter at batch 1, but for int16x8: it has nothing with int16
+activations, nor has the GPU delegate. The interpreter's own kernels compute these; each piece
+between two of them is handed to XNNPACK by itself.
 """
 WHY = {
-    "ADD": "in int8 with the small constant of a layer norm: its scale is out of XNNPACK's range;"
-    " in int16 all",
+    "ADD": "of the small constant in a layer norm: its scale is out of XNNPACK's range",
     "AVERAGE_POOL_2D": "XNNPACK has it in float alone",
     "BATCH_MATMUL": "of attention; XNNPACK has it in float, or in int8 with constant weights only",
-    "CONV_2D": "int4 kernels of more than dense layers, and int16 activations, are none of its",
+    "CONV_2D": "with int4 kernels that are made float before",
     "DEPTHWISE_CONV_2D": "with float activations and int8 kernels that are not made float before",
-    "DEQUANTIZE": "of int4 kernels",
+    "DEQUANTIZE": "of int4 kernels, so that they are unpacked for each image",
+    "FULLY_CONNECTED": "with int4 kernels that are made float before",
     "GELU": "XNNPACK has it in float alone",
+    "MUL": "of the small constant in local response normalisation, as ADD",
     "HARD_SWISH": "XNNPACK has it in float alone; made of additions and products, which it has in"
     " int8, it would be three steps in place of one, each of which rounds",
     "RSQRT": "of layer norms and local response normalisation; in float alone",
