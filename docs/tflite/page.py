@@ -5,6 +5,7 @@ import io
 from collections import defaultdict
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import keras_archs
 from docs.tflite.measure import CALIBRATION, OPEN, REPEATS, Row
@@ -73,7 +74,7 @@ def read() -> list[Row]:
         ]
 
 
-def _value(key: str, text: str) -> str | int | float | None:
+def _value(key: str, text: str) -> Any:
     if key in TEXTS:
         return text
     return None if not text else int(text) if key in WHOLE else float(text)

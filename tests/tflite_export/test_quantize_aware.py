@@ -13,7 +13,7 @@ import keras_archs
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
 from tflite_export import is_quantize_aware, quantize_aware
-from tflite_export.quantize_aware import (
+from tflite_export.fake_quantization import (
     FakeQuantize,
     QuantizedConv2D,
     QuantizedDense,

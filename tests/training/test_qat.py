@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 import training
 from keras_archs.errors import InputError
 from tests.training.runs import assert_equal_runs, checkpoints, finish, start, wait_for
-from tflite_export.quantize_aware import FakeQuantize, is_quantize_aware, to_int8
+from tflite_export.fake_quantization import FakeQuantize, is_quantize_aware, to_int8
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
