@@ -17,6 +17,7 @@ import tflite_export
 import training
 from keras_archs import exporting
 from keras_archs.errors import InputError
+from tflite_export.predict import predict as run_predict
 from training.data.prepare import prepare
 from training.recipes import list_recipes, recipe_text
 
@@ -269,6 +270,19 @@ def export(
         _print_reports(file.parent, [made.report])
     else:
         print(f"{file}: {len(made.content) / 1e6:.2f} MB, not tested; --dataset gives images.")
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def predict(context: typer.Context) -> None:
+    """Name what is on pictures, by an exported TFLite file.
+
+    keras-archs predict model.tflite cat.jpg
+    """
+    # Its arguments are its own, for the installed command runs it without this module.
+    run_predict(context.args)
 
 
 @app.command(no_args_is_help=True)

@@ -11,13 +11,13 @@ from rich.table import Table
 import tflite_export
 import training
 from keras_archs.errors import InputError
-from keras_archs.files import check_target
+from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES, check_settings
+from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
-from tflite_export.quantize_aware import is_quantize_aware
 from tflite_export.sources import PIXELS, Source, open_source
 
 _SHOWN = 20
@@ -38,7 +38,8 @@ def export(
     debug: bool = False,
     **settings: Any,
 ) -> tuple[Path, tflite_export.Conversion]:
-    """Writes a checked file, and its report beside it if there were images to check it on.
+    """Writes a checked file, and beside it its report, if there were images to check it on, and a
+    page on what it costs and how to call it.
 
     Args:
         place: a run's folder, a .keras file or NAME:WEIGHTS.
@@ -100,8 +101,31 @@ def export(
     made.save(target, overwrite=overwrite)
     if made.report:
         made.report.save_json(target.with_suffix(".json"))
+    if page := _page(target.name, made):
+        atomic_write(target.with_suffix(".md"), page.encode())
     print_losses(made.content)
     return target, made
+
+
+def _page(name: str, made: tflite_export.Conversion) -> str:
+    """In Markdown: the figures, the time of the operators, and programs that call the file.
+
+    Nothing, if none of it is known.
+    """
+    parts = []
+    if made.report:
+        row = made.report.row()
+        parts += [
+            f"| {' | '.join(row)} |\n|{' --- |' * len(row)}\n| {' | '.join(row.values())} |",
+            made.report.conditions(),
+            made.report.price(),
+        ]
+        if made.report.profile:
+            parts += ["## Time of its operators", f"```\n{made.report.profile}\n```"]
+    if tflite_export.read_metadata(made.content):
+        programs = tflite_export.Snippets.of(made.content, name)
+        parts += ["## How to call it", f"`keras-archs predict {name} IMAGE`, or:", str(programs)]
+    return "\n\n".join([f"# {name}", *filter(None, parts)]).rstrip() + "\n" if parts else ""
 
 
 def _source(place: str, preprocessing: str | None) -> Source:

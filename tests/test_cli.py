@@ -214,6 +214,10 @@ def test_bad_training_ends_in_one_line_before_anything_is_written(
     [
         (["--force"], ["--force goes with --resume"]),
         (["--resume", "--overwrite"], ["--overwrite cannot go with --resume"]),
+        (["--resume", "--resume-from", "other"], ["--resume-from cannot go with --resume"]),
+        (["--resume-from", "other"], ["'other'", "holds no run"]),
+        (["--resume-from", "other", "--recipe", "fast"], ["--recipe cannot go with --resume-from"]),
+        (["--qat"], ["qat", "--resume-from"]),
         (["--resume"], ["'run'", "holds no run"]),
         (["--checkpoint-steps", "0"], ["checkpoint_steps", "1", "0"]),
         (["--on-nan", "retry"], ["on_nan", "'rollback'", "'retry'"]),

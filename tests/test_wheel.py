@@ -6,6 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.tflite_export.files import NAMES, file_of, metadata
+from tflite_export import attach
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +48,31 @@ def test_wheel_installed_elsewhere_builds_networks_and_has_the_images(wheel, tmp
     parameters = 218_544 - 2 * 8 * 9 + 257 * 10
     assert found.stdout.splitlines()[-1] == f"0.1.0 {parameters} 9000 2000"
     assert (place / "bin" / "keras-archs").exists()
+
+
+@pytest.mark.slow
+def test_a_file_is_run_where_only_litert_numpy_and_pillow_are_installed(wheel, tmp_path):
+    """An environment of its own: the stand-in of it is in tests/tflite_export/test_predict.py."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "cat.jpg")
+    (tmp_path / "model.tflite").write_bytes(attach(file_of("int8"), metadata(quantize="int8")))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    pip = [tmp_path / "env" / "bin" / "pip", "install", "--quiet"]
+    packages = ["-c", ROOT / "constraints.txt", "ai-edge-litert", "pillow"]
+    subprocess.run([*pip, *packages], check=True)
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
+
+    def predict(image):
+        command = [tmp_path / "env" / "bin" / "keras-archs", "predict", "model.tflite", image]
+        return subprocess.run(
+            command, env={"PATH": ""}, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    found = predict("cat.jpg")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines()[0] == "cat.jpg"
+    assert {line.split()[1] for line in found.stdout.splitlines()[1:]} == {*NAMES}
+    refused = predict("model.tflite")  # no image
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
 def test_wheel_holds_the_packages_and_nothing_else(wheel):

@@ -1,6 +1,5 @@
 """Runs a TFLite file on images."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,37 +7,27 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_archs.errors import InputError
+from tflite_export.errors import input_error
 from tflite_export.images import check_images
+from tflite_export.latency import Latency, measure
+from tflite_export.metadata import Metadata, read_metadata
+from tflite_export.profiler import Profile, profile
 
-
-@dataclass(frozen=True)
-class Latency:
-    """Time for one image, without its preprocessing.
-
-    Attributes:
-        median_ms: in milliseconds, as are the next two.
-        p10_ms: one run in ten was at most this long.
-        p90_ms: nine runs in ten were at most this long.
-        repeats: runs that were timed.
-        warmup: runs before them that were not.
-        threads: threads of the interpreter.
-    """
-
-    median_ms: float
-    p10_ms: float
-    p90_ms: float
-    repeats: int
-    warmup: int
-    threads: int
+# More images at once than this make a file of open batch no faster, and take memory.
+_BATCH = 32
 
 
 class Classifier:
     """A TFLite image classifier of one input, [1, height, width, channels], and one output.
 
+    The batch may be open as well.
+
     Attributes:
         threads: threads that the interpreter uses.
         image_shape: (height, width, channels) of an image.
+        classes: length of the output.
+        open_batch: whether it takes any number of images at once.
+        delegate: "XNNPACK", where it computes at least a part, or "built-in kernels".
     """
 
     def __init__(self, source: bytes | str | Path, threads: int = 1) -> None:
@@ -49,17 +38,17 @@ class Classifier:
                 positive whole number.
         """
         if not isinstance(threads, int) or threads < 1:
-            raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
+            raise input_error(f"threads must be a whole number from 1 on, got {threads!r}.")
         if isinstance(source, bytes):
-            name, content = f"{len(source)} bytes", source
+            name, self._content = f"{len(source)} bytes", source
         else:
-            name, content = repr(str(source)), _read(Path(source))
+            name, self._content = repr(str(source)), _read(Path(source))
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter = Interpreter(model_content=self._content, num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
-            raise InputError(f"source ({name}) is not a working TFLite file: {reason}") from error
+            raise input_error(f"source ({name}) is not a working TFLite file: {reason}") from error
 
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
@@ -67,27 +56,42 @@ class Classifier:
             [tuple(map(int, tensor["shape"])) for tensor in side] for side in (inputs, outputs)
         ]
         match shapes:
-            case [[(1, height, width, channels)], [(1, _)]]:
-                self.image_shape = (height, width, channels)
+            case [[(1, height, width, channels)], [(1, classes)]]:
+                self.image_shape, self.classes = (height, width, channels), classes
             case _:
-                raise InputError(
+                raise input_error(
                     f"source ({name}) must take [1, height, width, channels] and give [1, classes],"
                     f" got {shapes[0]} and {shapes[1]}."
                 )
         self.threads = threads
+        self.delegate = _delegate(self._interpreter)
         self._input, self._output = _Tensor.of(inputs[0]), _Tensor.of(outputs[0])
+        self.open_batch = bool(inputs[0]["shape_signature"][0] == -1)
+        self._batch = 1
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """What the file says of itself; None if it has no metadata.
+
+        Raises:
+            InputError: the metadata are damaged, or of a later version of this package.
+        """
+        return read_metadata(self._content)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The outputs, float32 [n, classes], for images, float32 [n, height, width, channels].
 
-        Images are run one at a time; those for a quantized input are rounded to its steps and
-        clipped to its range.
+        Images are run one at a time, or 32 where the batch is open; those for a quantized input are
+        rounded to its steps and clipped to its range.
 
         Raises:
             InputError: `images` has another shape or type, or values that are not finite.
         """
         check_images("images", images, self.image_shape)
-        return np.concatenate([self._run(image) for image in images])
+        step = _BATCH if self.open_batch else 1
+        return np.concatenate(
+            [self._run(images[i : i + step]) for i in range(0, len(images), step)]
+        )
 
     def latency(self, image: np.ndarray, *, repeats: int = 100, warmup: int = 10) -> Latency:
         """Times the interpreter on one image, float32 [height, width, channels].
@@ -96,28 +100,48 @@ class Classifier:
             InputError: `image` is unfit, `repeats` is under 1 or `warmup` under 0.
         """
         check_images("image", np.asarray(image)[None], self.image_shape)
-        if repeats < 1 or warmup < 0:
-            raise InputError(
-                f"repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}."
-            )
-        self._run(image)
-        milliseconds = []
-        for _ in range(warmup + repeats):
-            start = time.perf_counter_ns()
-            self._interpreter.invoke()
-            milliseconds.append((time.perf_counter_ns() - start) / 1e6)
-        p10, median, p90 = map(float, np.percentile(milliseconds[warmup:], [10, 50, 90]))
-        return Latency(median, p10, p90, repeats, warmup, self.threads)
+        self._run(image[None])
+        return measure(
+            self._interpreter.invoke,
+            self._content,
+            repeats=repeats,
+            warmup=warmup,
+            threads=self.threads,
+            delegate=self.delegate,
+        )
 
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input.index, self._input.encode(image[None]))
+    def profile(self, image: np.ndarray, *, repeats: int = 50, warmup: int = 10) -> Profile:
+        """Times each operator on one image, float32 [height, width, channels].
+
+        Raises:
+            InputError: `image` is unfit, `repeats` is under 1, `warmup` under 0, or the batch is
+                open.
+            RuntimeError: the installed LiteRT's profiler is not known here, or fails.
+        """
+        check_images("image", np.asarray(image)[None], self.image_shape)
+        if self.open_batch:
+            raise input_error("source must have a batch of 1 to be profiled, its batch is open.")
+        return profile(
+            self._content,
+            self._input.encode(image[None]).tobytes(),
+            threads=self.threads,
+            repeats=repeats,
+            warmup=warmup,
+        )
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        if len(images) != self._batch:
+            self._interpreter.resize_tensor_input(self._input.index, images.shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._batch = len(images)
+        self._interpreter.set_tensor(self._input.index, self._input.encode(images))
         self._interpreter.invoke()
         return self._output.decode(self._interpreter.get_tensor(self._output.index))
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """An input or output; if `scale` is set it stands for `scale * (integer - zero_point)`."""
+    """An input or output; if it is of integers it stands for `scale * (integer - zero_point)`."""
 
     index: int
     dtype: Any
@@ -126,23 +150,31 @@ class _Tensor:
 
     @classmethod
     def of(cls, details: dict[str, Any]) -> "_Tensor":
-        return cls(details["index"], details["dtype"], *details["quantization"])
+        scale, zero_point = details["quantization"]
+        # Integers without a scale are pixels, for a network that begins with their preprocessing.
+        return cls(details["index"], details["dtype"], scale or 1.0, zero_point)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        if not self.scale:
+        if not np.issubdtype(self.dtype, np.integer):
             return values.astype(self.dtype)
         limits = np.iinfo(self.dtype)
         steps = np.round(values / self.scale) + self.zero_point
         return np.clip(steps, limits.min, limits.max).astype(self.dtype)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
-        if not self.scale:
+        if not np.issubdtype(self.dtype, np.integer):
             return values.astype(np.float32)
         return np.float32(self.scale) * (values.astype(np.float32) - self.zero_point)
+
+
+def _delegate(interpreter: Interpreter) -> str:
+    # No public call says which operators a delegate has taken over.
+    names = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    return "XNNPACK" if "DELEGATE" in names else "built-in kernels"
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"source={str(path)!r} cannot be read: {error.strerror}.") from error
+        raise input_error(f"source={str(path)!r} cannot be read: {error.strerror}.") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,13 @@ from keras_archs.files import atomic_write, check_target
 from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
 from tflite_export.classifier import Classifier
 from tflite_export.debugging import debug
+from tflite_export.fake_quantization import is_quantize_aware
+from tflite_export.file_graph import Graph
 from tflite_export.gate import Bound, ParityError, bound_for, fewest
 from tflite_export.images import check_images
 from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
-from tflite_export.preparing import Scores, image_shape, prepare
-from tflite_export.quantize_aware import is_quantize_aware
+from tflite_export.metadata import Metadata, attach
+from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
@@ -77,6 +80,9 @@ def convert(
             model, "int8", representative=images, test=test_images, labels=test_labels, auto=True
         )
         conversion.save("model.tflite")
+
+    Where it is known how images are prepared for the source, which a run, a network of the registry
+    or a `Source` tells, the file has that and the names of the classes inside, see `Metadata`.
 
     Args:
         source: a functional Keras model of one input, [n, height, width, channels] with fixed
@@ -145,8 +151,7 @@ def convert(
             scores=scores,
             preprocessing=inside,
         )
-        # Labels and preprocessing (opened.class_names, opened.preprocessing) go into the file here.
-        return Conversion(quantize, content, tuple(kept))
+        return Conversion(quantize, _explained(content, opened, quantize, pixels), tuple(kept))
 
     conversion = make(keep_float)
     if test is None:
@@ -204,3 +209,24 @@ def check_settings(
     if threads < 1:
         raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
     return bound
+
+
+def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:
+    """The file with labels and preprocessing inside, if it is known how images are prepared."""
+    if source.preprocessing is None:
+        return content
+    left = PIXELS if pixels else source.preprocessing
+    *_, last = (n.name for n in Graph.read(content).nodes if not n.name.endswith("QUANTIZE"))
+    facts = Metadata(
+        class_names=source.class_names,
+        mean=left.mean,
+        scale=left.scale,
+        bgr=left.bgr,
+        image_shape=image_shape(source.model),
+        quantize=quantize,
+        probabilities=last in {"SOFTMAX", "LOGISTIC"},
+        preprocessing_inside=left == PIXELS,
+        crop=source.crop,
+        versions={name: version(name) for name in ("keras-archs", "keras", "tensorflow")},
+    )
+    return attach(content, facts)

@@ -1,17 +1,55 @@
-"""The one check of image arrays."""
+"""Images as arrays: the one check of them, and their reading from files."""
+
+from pathlib import Path
 
 import numpy as np
 
-from keras_archs.errors import InputError
+from tflite_export.errors import input_error
 
 
 def check_images(name: str, images: np.ndarray, shape: tuple[int, int, int]) -> None:
     """Raises an InputError unless `images` is a finite float32 array [n, *shape] with n >= 1."""
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         given = getattr(images, "dtype", type(images).__name__)
-        raise InputError(f"{name} must be a float32 array of preprocessed images, got {given}.")
+        raise input_error(f"{name} must be a float32 array of preprocessed images, got {given}.")
     if images.shape[1:] != shape or len(images) == 0:
         wanted = ", ".join(map(str, shape))
-        raise InputError(f"{name} must be of shape [n, {wanted}], n >= 1, got {images.shape}.")
+        raise input_error(f"{name} must be of shape [n, {wanted}], n >= 1, got {images.shape}.")
     if not np.isfinite(images).all():
-        raise InputError(f"{name} holds NaN or infinity; all values must be finite.")
+        raise input_error(f"{name} holds NaN or infinity; all values must be finite.")
+
+
+def read_image(
+    path: str | Path, shape: tuple[int, int, int], crop: float | None = None
+) -> np.ndarray:
+    """The pixels of an image file, uint8 [height, width, channels], as evaluation sees them.
+
+    The image is turned upright as its EXIF data say, cut if `crop` is given, and resized whole,
+    bilinear with antialiasing, as `training.data.make_batches` does with TensorFlow.
+
+    Args:
+        path: a file of any format that Pillow reads; of several frames the first is taken.
+        shape: height, width and channels, 1 (gray) or 3 (RGB).
+        crop: the centred square of this share of the shorter side is taken; None for all.
+
+    Raises:
+        ValueError: the file is missing, not an image, damaged or too large.
+    """
+    from PIL import Image, ImageOps  # noqa: PLC0415  # predictions on arrays do without it
+
+    height, width, channels = shape
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+    except Image.UnidentifiedImageError as error:
+        raise input_error(f"{str(path)!r} is not an image that Pillow can read.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow raises the second and third for some damaged files.
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise input_error(f"{str(path)!r} cannot be read: {reason}.") from error
+    if crop:
+        side = max(1, round(crop * min(image.size)))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(shape)

@@ -11,10 +11,10 @@ import tensorflow as tf
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
+from tflite_export.fake_quantization import is_quantize_aware, to_int8
 from tflite_export.flatbuffer import steps, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
-from tflite_export.quantize_aware import is_quantize_aware, to_int8
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
 
 __all__ = [

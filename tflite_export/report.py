@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,6 +17,8 @@ from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.classifier import Classifier, Latency
 from tflite_export.images import check_images
+from tflite_export.operators import arena_bytes
+from tflite_export.profiler import Profile
 
 
 class File(Protocol):
@@ -76,6 +79,8 @@ class Report(Parity):
         kept_float: names of the layers that were kept in float.
         kept_float_bytes: by how much they have made the file larger; None if that is not known.
         latency: time of the file for one image.
+        arena_bytes: memory of the input, the output and all between, see `arena_bytes`.
+        profile: time of its operators; None where the batch is open or LiteRT's profiler fails.
         processor: model of the CPU.
         cores: logical cores of the machine.
         versions: of the packages that had a part in it.
@@ -86,6 +91,8 @@ class Report(Parity):
     kept_float: tuple[str, ...]
     kept_float_bytes: int | None
     latency: Latency
+    arena_bytes: int
+    profile: Profile | None
     processor: str
     cores: int
     versions: dict[str, str]
@@ -112,19 +119,22 @@ class Report(Parity):
             "max difference": f"{self.max_abs_difference:.2g}",
             "latency": f"{time.median_ms:.2f} ms",
             "p90": f"{time.p90_ms:.2f} ms",
+            "of peak": f"{time.share_of_peak:.0%}",
         }
 
     def conditions(self) -> str:
         """What the figures were measured on, and how."""
         time = self.latency
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        peak = "multiply-adds a second as a share of NumPy's in float32"
         if self.keras_top1 is None:
             tested = f"{self.images:,} images without labels."
         else:
             tested = f"Keras: top-1 {self.keras_top1:.2%} on the same {self.images:,} images."
         return (
             f"{tested} agreement: same top-1 class as Keras. latency: median, and 90th percentile,"
-            f" of {time.repeats} single images after {time.warmup}, threads: {time.threads};"
+            f" of {time.repeats} single images after {time.warmup}, threads: {time.threads},"
+            f" {time.delegate}; of peak: {peak};"
             f" {self.processor}, {self.cores} cores; {versions}."
         )
 
@@ -180,6 +190,8 @@ def compare(
         kept_float=tuple(conversion.kept_float),
         kept_float_bytes=None if whole_bytes is None else size - whole_bytes,
         latency=classifier.latency(images[0]),
+        arena_bytes=arena_bytes(conversion.content),
+        profile=_profile(classifier, images[0]),
         processor=_processor(),
         cores=os.cpu_count() or 1,
         versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
@@ -205,6 +217,16 @@ def check_labels(labels: np.ndarray | None, images: int, classes: int) -> None:
         raise InputError(
             f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}."
         )
+
+
+def _profile(classifier: Classifier, image: np.ndarray) -> Profile | None:
+    if classifier.open_batch:
+        return None
+    try:
+        return classifier.profile(image)
+    except RuntimeError as error:
+        warnings.warn(str(error), stacklevel=3)
+        return None
 
 
 def _processor() -> str:

@@ -32,12 +32,15 @@ class Source:
         class_names: of its outputs, in their order.
         preprocessing: what it expects of its images: `PIXELS` if it begins with its own.
         folder: of the run that it comes from.
+        crop: share of an image's shorter side that the centred square has which the run was
+            evaluated on; None for the whole image.
     """
 
     model: keras.Model
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     folder: Path | None = None
+    crop: float | None = None
 
     @cached_property
     def run(self) -> "Run | None":
@@ -107,7 +110,8 @@ def _saved(place: Path) -> Source:
     if settings is None:
         return Source(model, preprocessing=own)
     expected = own or find(settings.config.model).family.preprocessing
-    return Source(model, tuple(settings.class_names), expected, place)
+    crop = settings.config.augmentation.test_share
+    return Source(model, tuple(settings.class_names), expected, place, crop)
 
 
 def _own_preprocessing(model: keras.Model) -> Preprocessing | None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import find
-from tflite_export.quantize_aware import quantize_aware
+from tflite_export.fake_quantization import quantize_aware
 from training.averaging import Averages
 from training.config import TrainConfig
 from training.data import ImageData

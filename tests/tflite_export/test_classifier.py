@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from keras_archs.errors import InputError
+from tests.tflite_export.files import file_of, open_batch_file, uint8_file
 from tests.tflite_export.networks import build, stripes
 from tflite_export import Classifier, convert
+from tflite_export.classifier import _delegate
 
 IMAGES = stripes(60)[0]
 
@@ -111,3 +114,41 @@ def test_bad_arguments_are_refused(content):
         classifier.latency(IMAGES[0], repeats=0)
     with pytest.raises(InputError, match="warmup at least 0"):
         classifier.latency(IMAGES[0], warmup=-1)
+
+
+def test_an_open_batch_computes_as_a_batch_of_one():
+    images = np.concatenate([IMAGES, IMAGES[:7]])  # no multiple of what runs at once
+    classifier = Classifier(open_batch_file())
+    expected = Classifier(file_of("none")).predict(images)
+    np.testing.assert_allclose(classifier.predict(images), expected, atol=1e-6)
+    np.testing.assert_allclose(classifier.predict(images[:1]), expected[:1], atol=1e-6)
+    assert classifier.latency(images[0], repeats=2, warmup=0).median_ms > 0
+
+
+def test_bytes_go_in_and_out_as_they_do_in_int8():
+    """The same network: TFLite's uint8 is int8 moved by 128."""
+    np.testing.assert_allclose(
+        Classifier(uint8_file()).predict(IMAGES),
+        Classifier(file_of("int8")).predict(IMAGES),
+        atol=0.01,
+    )
+
+
+def test_integers_without_a_scale_are_pixels():
+    pixels = keras.Input((4, 4, 1), dtype="uint8")
+    model = keras.Model(pixels, layers.Flatten()(keras.ops.cast(pixels, "float32")))
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    images = np.linspace(-10, 300, 16, dtype=np.float32).reshape(1, 4, 4, 1)
+    expected = np.clip(np.rint(images), 0, 255).reshape(1, 16)
+    np.testing.assert_array_equal(Classifier(content).predict(images), expected)
+
+
+def test_the_delegate_is_named():
+    assert Classifier(file_of("none")).delegate == "XNNPACK"
+    image = keras.Input((4, 4))
+    sums = keras.Model(image, keras.ops.cumsum(keras.ops.cumsum(image, axis=1), axis=2))
+    interpreter = Interpreter(
+        model_content=tf.lite.TFLiteConverter.from_keras_model(sums).convert()
+    )
+    interpreter.allocate_tensors()
+    assert _delegate(interpreter) == "built-in kernels"

@@ -11,7 +11,7 @@ from keras_archs import exporting
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, stripes
-from tflite_export import Classifier, ParityError
+from tflite_export import Classifier, ParityError, read_metadata
 
 CLASSES = ("across", "diagonal", "down", "other")
 
@@ -50,7 +50,17 @@ def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
     assert report["images"] == 15  # a tenth of each class of 160
     assert report["keras_top1"] >= 0.8  # only if images and labels fit
     assert report["agreement"] == made.report.agreement
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.json", "model.tflite"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "model.json",
+        "model.md",
+        "model.tflite",
+    ]
+    page = path.with_suffix(".md").read_text()
+    for part in (f"{report['agreement']:.2%}", "Softmax", "```python", "```kotlin", "127.5f"):
+        assert part.lower() in page.lower()
+    found = read_metadata(made.content)
+    assert (found.mean, found.scale, found.image_shape) == ((127.5,), 127.5, SHAPE)
+    assert (found.quantize, found.probabilities, found.class_names) == ("int8", True, None)
 
 
 def test_without_a_dataset_nothing_is_tested(export, tmp_path, trained):

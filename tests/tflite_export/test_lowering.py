@@ -13,9 +13,9 @@ from keras import layers
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
+from tflite_export.fake_quantization import quantize_aware
 from tflite_export.flatbuffer import steps
 from tflite_export.lowering import KINDS, lower, prepare
-from tflite_export.quantize_aware import quantize_aware
 
 IMAGES = stripes(60)[0]
 CALIBRATED = ("int8", "int16x8")

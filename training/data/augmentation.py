@@ -60,9 +60,14 @@ class Augmentation:
         return self.crop != "resized"
 
     @property
+    def test_share(self) -> float | None:
+        """Of the shorter side, that the square is which evaluation sees; None for all."""
+        return self.test_crop or (0.875 if self.crop == "resized" else None)
+
+    @property
     def test_window(self) -> Choose | None:
         """The window that evaluation sees; None for the whole image."""
-        share = self.test_crop or (0.875 if self.crop == "resized" else None)
+        share = self.test_share
         return (lambda height, width: centre_window(height, width, share)) if share else None
 
     def window(self, key: tf.Tensor) -> Choose | None:

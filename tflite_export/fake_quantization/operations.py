@@ -16,7 +16,7 @@ from keras_archs.layers.batch_norm import BatchNormalization
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
-from tflite_export.quantize_aware.layers import (
+from tflite_export.fake_quantization.layers import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,
@@ -24,7 +24,7 @@ from tflite_export.quantize_aware.layers import (
 )
 
 # Exactly these classes: what a subclass computes is not known.
-KERNELS = {
+KERNELS: dict[type, Any] = {
     layers.Conv1D: QuantizedConv1D,
     layers.Conv2D: QuantizedConv2D,
     layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,

@@ -1,0 +1,59 @@
+"""TFLite files that several tests read, each made once."""
+
+import functools
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.tflite_export.networks import SHAPE, build, stripes
+from tflite_export import Metadata, convert
+
+NAMES = ("lying", "standing", "rising", "falling")
+
+
+@functools.cache
+def file_of(kind):
+    representative = stripes(60)[0] if kind == "int8" else None
+    return convert(_network(), kind, representative=representative).content
+
+
+@functools.cache
+def uint8_file():
+    """Quantized in whole, with bytes for pixels and scores."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(_network())
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in stripes(60)[0])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    with warnings.catch_warnings(action="ignore"):  # as conversion.py does
+        return converter.convert()
+
+
+@functools.cache
+def open_batch_file():
+    return tf.lite.TFLiteConverter.from_keras_model(_network()).convert()
+
+
+@functools.cache
+def _network():
+    keras.utils.set_random_seed(0)
+    return build()
+
+
+def metadata(**changes):
+    facts = {
+        "class_names": NAMES,
+        "mean": (123.675, 116.28, 103.53),
+        "scale": (58.395, 57.12, 57.375),
+        "bgr": False,
+        "image_shape": SHAPE,
+        "quantize": "none",
+        "versions": {"keras": keras.__version__},
+    }
+    return Metadata(**{**facts, **changes})
+
+
+def pixels(count=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)

@@ -1,0 +1,25 @@
+"""The command line's door: `predict` without TensorFlow, all else through `keras_archs.cli`."""
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line on stderr and exit code 2."""
+    if sys.argv[1:2] == ["predict"]:
+        _predict()
+    else:
+        from keras_archs import cli  # noqa: PLC0415  # imports TensorFlow
+
+        cli.main()
+
+
+def _predict() -> None:
+    from tflite_export.predict import predict  # noqa: PLC0415  # the other way needs none of it
+
+    try:
+        predict(sys.argv[2:])
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,163 @@
+"""What a TFLite file says of itself: its classes, and what to do with pixels before.
+
+The file gets standard TFLite metadata (tensorflow_lite_support/metadata/metadata_schema.fbs), which
+Android Studio and MediaPipe read, with two files in a ZIP archive behind the network, as the
+standard has it: labels.txt, and keras_archs.json for what the standard has no field for. Any unzip
+shows them.
+"""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from tflite_export.errors import input_error
+
+LABELS, FACTS = "labels.txt", "keras_archs.json"
+_FORMAT = 1
+# What zipfile raises for bytes that are none, or damaged.
+_NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """How to use a classifier's file.
+
+    Attributes:
+        class_names: one for each output, in its order; None if they are not known.
+        mean: what to subtract from pixels of 0..255: one value, or one for each channel in the
+            order of the input.
+        scale: what to divide by then.
+        bgr: whether the input's channels are blue, green, red.
+        image_shape: (height, width, channels).
+        quantize: kind of the file, one of `tflite_export.KINDS`.
+        probabilities: whether the output went through a softmax; else it is logits.
+        preprocessing_inside: whether the network's own preprocessing is part of the file, so that
+            it takes the pixels as they are: `mean` is 0 and `scale` is 1.
+        crop: the centred square of this share of an image's shorter side is what evaluation saw;
+            None for the whole image.
+        versions: of the packages that had a part in the file.
+    """
+
+    class_names: tuple[str, ...] | None
+    mean: tuple[float, ...]
+    scale: float | tuple[float, ...]
+    bgr: bool
+    image_shape: tuple[int, int, int]
+    quantize: str
+    probabilities: bool = True
+    preprocessing_inside: bool = False
+    crop: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("class_names", "mean", "image_shape"):  # lists, where they come from JSON
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if value is None else tuple(value))
+        if isinstance(self.scale, Sequence):
+            object.__setattr__(self, "scale", tuple(self.scale))
+        channels = self.image_shape[-1]
+        for name, values in (("mean", self.mean), ("scale", np.atleast_1d(self.scale))):
+            if channels != 1 and len(values) not in (1, channels):
+                raise input_error(f"{name} must hold 1 or {channels} values, got {len(values)}.")
+        if not np.all(self.scale):
+            raise input_error(f"scale must not be 0, got {self.scale}.")
+        if self.preprocessing_inside and (np.any(self.mean) or np.any(np.not_equal(self.scale, 1))):
+            raise input_error(
+                "mean must be 0 and scale 1 where preprocessing is inside,"
+                f" got {self.mean} and {self.scale}."
+            )
+        bad = [name for name in self.class_names or () if not name or "\n" in name]
+        if bad:
+            raise input_error(f"class_names must be of one line each, got {bad[0]!r}.")
+
+    def constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and scale, float32 of one value or one for each channel of the input."""
+        mean, scale = np.atleast_1d(self.mean), np.atleast_1d(self.scale)
+        if self.image_shape[-1] == 1:  # as in keras_archs.preprocessing
+            mean, scale = mean.mean(keepdims=True), scale.mean(keepdims=True)
+        return mean.astype(np.float32), scale.astype(np.float32)
+
+    def preprocess(self, pixels: np.ndarray) -> np.ndarray:
+        """What the file takes, float32, for pixels of 0..255 in RGB order, [..., channels]."""
+        mean, scale = self.constants()
+        pixels = pixels[..., ::-1] if self.bgr else pixels
+        return (pixels.astype(np.float32) - mean) / scale
+
+
+def attach(content: bytes, metadata: Metadata) -> bytes:
+    """The TFLite file with metadata: the same network, one or two kilobytes more, and the names.
+
+    Raises:
+        ValueError: `content` is no classifier's file or has metadata already, or `metadata` does
+            not fit its shapes.
+    """
+    # The first imports this module, and reading does without the second, which takes a while.
+    from tflite_export.classifier import Classifier  # noqa: PLC0415
+    from tflite_export.tflite_metadata import add_metadata  # noqa: PLC0415
+
+    if read_metadata(content) is not None:
+        raise input_error("content has metadata already.")
+    classifier = Classifier(content)
+    if classifier.image_shape != metadata.image_shape:
+        raise input_error(
+            f"metadata is for images of {metadata.image_shape}, the file's are of"
+            f" {classifier.image_shape}."
+        )
+    names = metadata.class_names
+    if names is not None and len(names) != classifier.classes:
+        raise input_error(
+            f"metadata has {len(names)} class names for {classifier.classes} outputs."
+        )
+
+    facts = {"format": _FORMAT, **asdict(metadata)}
+    del facts["class_names"]  # they are in the other file
+    files = {FACTS: json.dumps(facts, indent=1) + "\n"}
+    if names is not None:
+        files[LABELS] = "\n".join(names) + "\n"
+    file = io.BytesIO()
+    file.write(add_metadata(content, metadata, LABELS if names else None, [*files]))
+    with zipfile.ZipFile(file, "a") as archive:  # not compressed: the standard's readers want it
+        for name, text in files.items():
+            # With a time of its own, the same network would not give the same file.
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return file.getvalue()
+
+
+def read_metadata(content: bytes) -> Metadata | None:
+    """What `attach` wrote into a file; None if there is nothing.
+
+    Raises:
+        ValueError: it is damaged, or by a later version of this package.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            files = {name: archive.read(name).decode() for name in archive.namelist()}
+    except _NO_ARCHIVE:
+        return None
+    if FACTS not in files:
+        return None
+    try:
+        facts = json.loads(files[FACTS])
+        version = facts.pop("format")
+        if version != _FORMAT:
+            raise input_error(
+                f"content has metadata of format {version}, which needs a later keras-archs."
+            )
+        lines = files[LABELS].removesuffix("\n").split("\n") if LABELS in files else None
+        return Metadata(class_names=None if lines is None else tuple(lines), **facts)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise input_error(f"content has damaged metadata ({FACTS}).") from error

@@ -1,0 +1,83 @@
+"""`keras-archs predict`: names what is on pictures, by a TFLite file that says how.
+
+It needs LiteRT, NumPy and Pillow, and none of what the rest of the command line needs.
+"""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from tflite_export.errors import input_error
+from tflite_export.images import read_image
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise input_error(f"{message}. See {self.prog} --help.")
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Runs the command with its arguments and prints the best classes of each image.
+
+    Raises:
+        ValueError: an argument, the TFLite file or an image does not do; nothing is printed then.
+    """
+    options = _parse(arguments)
+    with _quiet():
+        from tflite_export.classifier import Classifier  # noqa: PLC0415  # not for --help
+
+        classifier = Classifier(options.model, options.threads)
+    metadata = classifier.metadata
+    if metadata is None:
+        raise input_error(
+            f"source={str(options.model)!r} does not say how its images are prepared: it is"
+            " damaged, or no file of `keras-archs export`."
+        )
+    images = [read_image(path, metadata.image_shape, metadata.crop) for path in options.images]
+    # One after the other, for as floats they take four times the memory.
+    scores = np.concatenate([classifier.predict(metadata.preprocess(x[None])) for x in images])
+    if not metadata.probabilities:
+        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    names = metadata.class_names or [f"class {index}" for index in range(classifier.classes)]
+    for path, row in zip(options.images, scores, strict=True):
+        print(path)
+        for index in np.argsort(-row, kind="stable")[: options.top]:
+            print(f"{row[index]:9.2%}  {names[index]}")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    def positive(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+        return int(text)
+
+    parser = _Parser(
+        "keras-archs predict",
+        description="Name what is on pictures, by a TFLite file of `keras-archs export`. It needs"
+        " nothing but the packages ai-edge-litert, numpy and pillow.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("--top", type=positive, default=5, help="Classes to print (5).")
+    parser.add_argument("--threads", type=positive, default=1, help="Threads to use (1).")
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps out LiteRT's note that it uses XNNPACK, which its C++ part writes for each file."""
+    stderr = os.dup(2)
+    with Path(os.devnull).open("w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
