@@ -124,8 +124,12 @@ def test_export_keeps_an_earlier_file_unless_told(run_folder, call):
 def test_a_file_too_far_from_keras_ends_in_code_3_and_a_block_of_numbers(run_folder, call):
     out, _ = run_folder
     shutil.rmtree(out / "export", ignore_errors=True)
-    code, _, err = call("export", out, "--quantize", "weight_int4", "--min-agreement", "1")
+    code, printed, err = call(
+        "export", out, "--quantize", "weight_int4", "--min-agreement", "1", "--debug"
+    )
     assert code == 3
+    assert "layers that lose the most" in printed
+    assert printed.count(" dB ") > 10
     (rejected,) = (out / "export").glob("*.tflite")
     assert rejected.name.endswith("_weight_int4.rejected.tflite")
     report = json.loads(rejected.with_suffix(".json").read_text())
@@ -134,26 +138,6 @@ def test_a_file_too_far_from_keras_ends_in_code_3_and_a_block_of_numbers(run_fol
     block = err[err.index("Error: ") :]
     for part in (f"{report['agreement']:.2%}", "100.00%", "2,000 images", str(rejected)):
         assert part in block
-
-
-def test_debugging_names_the_layers_that_lose_the_most(run_folder, call):
-    out, _ = run_folder
-    code, printed, _ = call(
-        "export",
-        out,
-        "--quantize",
-        "dynamic",
-        "--debug",
-        "--overwrite",
-        "--keep-float",
-        "conv_pw_1",
-        "--min-agreement",
-        "0.9",
-    )
-    assert code == 0
-    assert "lose the most" in printed
-    assert "dB" in printed
-    assert "Kept in float: conv_pw_1" in printed
 
 
 def test_an_existing_run_is_refused(run_folder, call):
@@ -276,8 +260,6 @@ BAD_EXPORT = [
     (["--quantize", "int4"], ["'int4'", "int8"]),
     (["--threads", "0"], ["threads", "0"]),
     (["--quantize", "int8", "--calibration-size", "3"], ["representative", "50", "3"]),
-    (["--quantize", "int8", "--calibration-seed", "-1"], ["seed", "-1"]),
-    (["--quantize", "int8", "--io", "int4"], ["io", "'int4'"]),
     (["--min-agreement", "99"], ["min_agreement", "from 0 to 1", "99"]),
     (["--auto"], ["auto", "int8", "'none'"]),
     (["--dataset", "mnist"], ["--dataset", "has its own"]),
