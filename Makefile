@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-jax lint setup parity lock docs bench bench-fashion bench-gpu
+.PHONY: demo test test-slow test-jax lint setup parity lock docs bench bench-fashion bench-gpu tflite-matrix
 
 demo: setup
 	$(BIN)/keras-archs demo
@@ -57,6 +57,10 @@ bench: setup
 # Accuracy and time to it on Fashion-MNIST, into docs/fashion_mnist.md; an hour or more.
 bench-fashion: setup
 	$(BIN)/python -m docs.fashion_mnist
+
+# Every network as a TFLite file of every kind, into docs/tflite.md; an hour or more.
+tflite-matrix: setup
+	$(BIN)/python -m docs.tflite --missing
 
 # The same as `bench` on a GPU, in mixed float16, with XLA and without.
 bench-gpu: setup

@@ -14,9 +14,8 @@ from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.conversion import TEST_IMAGES
+from tflite_export.conversion import TEST_IMAGES, check_settings
 from tflite_export.fake_quantization import is_quantize_aware
-from tflite_export.gate import bound_for
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
 from tflite_export.sources import PIXELS, Source, open_source
@@ -64,7 +63,7 @@ def export(
         InputError: an argument is unfit.
         ParityError: the file is too far from the model; it is kept as NAME.rejected.tflite.
     """
-    bound_for(quantize, settings.get("min_agreement"), settings.get("max_error"))
+    check_settings(quantize, **settings)
     if out is not None:
         check_target(out, overwrite)
     source = _source(place, preprocessing)
@@ -96,6 +95,7 @@ def export(
         made = tflite_export.convert(source, quantize, **given, **settings)
     except tflite_export.ParityError as error:
         error.add_note(f"  kept for a look   {error.keep_aside(target)}")
+        error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
         print_losses(error.content)
         raise
     made.save(target, overwrite=overwrite)

@@ -39,6 +39,21 @@ def test_quick_run_compares_and_writes_nothing():
     assert {path: path.read_bytes() for path in (ROOT / "docs").glob("benchmarks.*")} == before
 
 
+def test_files_are_compared_in_float_and_in_integers():
+    finished = bench("export", "--quick", "--rounds", "1")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    lines = [line.split("|") for line in finished.stdout.splitlines() if line.startswith("|")]
+    settings = [line[2].strip() for line in lines]
+    measured = ["size", "latency, 1 thread", "latency, 2 threads"]
+    assert settings == [f"{kind}, {each}" for kind in ("float32", "int8") for each in measured]
+    for line in lines:
+        ours, theirs, ratio = (float(line[cell].split()[0]) for cell in (3, 5, 6))
+        assert ours > 0
+        if "size" in line[2]:
+            assert ratio == pytest.approx(ours / theirs, abs=0.01)
+            assert ratio <= 1
+
+
 @pytest.mark.parametrize(
     ("section", "words"), [("tarin", ["'tarin'", "train"]), ("gpu", ["gpu", "no GPU"])]
 )

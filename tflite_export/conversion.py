@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from tflite_export.classifier import Classifier
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
-from tflite_export.gate import ParityError, bound_for, fewest
+from tflite_export.gate import Bound, ParityError, bound_for, fewest
 from tflite_export.images import check_images
 from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
 from tflite_export.metadata import Metadata, attach
@@ -112,11 +112,13 @@ def convert(
             operation that TFLite lacks altogether ends in the converter's own error.
         ParityError: the file is too far from the model on the test images; it has the file.
     """
-    bound = bound_for(quantize, min_agreement, max_error)
-    if auto and quantize not in SELECTIVE:
-        raise InputError(
-            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
-        )
+    bound = check_settings(
+        quantize,
+        auto=auto,
+        min_agreement=min_agreement,
+        max_error=max_error,
+        threads=threads,
+    )
     opened = source if isinstance(source, Source) else open_source(source)
     model, inside = opened.model, opened.preprocessing if pixels else None
     if pixels and inside is None:
@@ -187,6 +189,26 @@ def convert(
     if bound.broken_by(report):
         raise ParityError(conversion.content, report, bound)
     return replace(conversion, report=report)
+
+
+def check_settings(
+    quantize: Quantize,
+    *,
+    auto: bool = False,
+    min_agreement: float | None = None,
+    max_error: float | None = None,
+    threads: int = 1,
+    **_: Any,
+) -> Bound:
+    """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
+    bound = bound_for(quantize, min_agreement, max_error)
+    if auto and quantize not in SELECTIVE:
+        raise InputError(
+            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
+        )
+    if threads < 1:
+        raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
+    return bound
 
 
 def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:

@@ -30,7 +30,7 @@ IMAGES = 32
 _RECIPES = {
     "int8": recipe.static_wi8_ai8,
     "int16x8": recipe.static_wi8_ai16,
-    "dynamic": recipe.dynamic_wi8_afp32,
+    "dynamic": recipe.dynamic_legacy_wi8_afp32,  # small weights stay in float, as in TensorFlow's
     "weight_int8": recipe.weight_only_wi8_afp32,
     # Depthwise convolutions, for which LiteRT has no int4, are int8 there.
     "weight_int4": lambda: [*recipe.weight_only_wi8_afp32(), *recipe.weight_only_wi4_afp32()],

@@ -77,7 +77,7 @@ class Report(Parity):
         quantize: kind of the file.
         size_bytes: size of the file.
         kept_float: names of the layers that were kept in float.
-        kept_float_bytes: by how much they have made the file larger; 0 where it was not measured.
+        kept_float_bytes: by how much they have made the file larger; None if that is not known.
         latency: time of the file for one image.
         arena_bytes: memory of the input, the output and all between, see `arena_bytes`.
         profile: time of its operators; None where the batch is open or LiteRT's profiler fails.
@@ -89,7 +89,7 @@ class Report(Parity):
     quantize: str
     size_bytes: int
     kept_float: tuple[str, ...]
-    kept_float_bytes: int
+    kept_float_bytes: int | None
     latency: Latency
     arena_bytes: int
     profile: Profile | None
@@ -149,11 +149,13 @@ class Report(Parity):
         """Which layers were kept in float and what they cost, in words; "" if there is none."""
         if not self.kept_float:
             return ""
+        kept = f"Kept in float: {', '.join(self.kept_float)}."
+        if self.kept_float_bytes is None:
+            return kept
         whole = self.size_bytes - self.kept_float_bytes
         return (
-            f"Kept in float: {', '.join(self.kept_float)}. They cost"
-            f" {self.kept_float_bytes / 1e6:.2f} MB ({self.kept_float_bytes / whole:.0%} of"
-            f" {whole / 1e6:.2f} MB)."
+            f"{kept} They cost {self.kept_float_bytes / 1e6:.2f} MB"
+            f" ({self.kept_float_bytes / whole:.0%} of {whole / 1e6:.2f} MB)."
         )
 
 
@@ -193,7 +195,7 @@ def compare(
         quantize=conversion.quantize,
         size_bytes=size,
         kept_float=tuple(conversion.kept_float),
-        kept_float_bytes=0 if whole_bytes is None else size - whole_bytes,
+        kept_float_bytes=None if whole_bytes is None else size - whole_bytes,
         latency=classifier.latency(images[0]),
         arena_bytes=arena_bytes(conversion.content),
         profile=_profile(classifier, images[0]),

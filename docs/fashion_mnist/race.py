@@ -14,8 +14,8 @@ from docs.fashion_mnist import data
 
 TARGETS = (0.93, 0.94)
 ALPHA, SIZE, BATCH = 0.5, 64, 64
-GIVE_UP = 4
-"""How many times our time the peer gets."""
+GIVE_UP = 3.25
+"""How many times our time to the first target the peer gets."""
 
 
 @dataclass(frozen=True)

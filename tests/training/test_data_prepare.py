@@ -138,3 +138,12 @@ def test_beam_writes_the_same(photos, tmp_path, form):
 def test_an_unreadable_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="is no dataset of TFDS, which has"):
         open_dataset(f"tfds_folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_a_damaged_array_record_is_named(photos, tmp_path, keep):
+    spec = prepare(photos, tmp_path / "out", format="array_record", shards=2)
+    file = sorted((tmp_path / "out").glob("*-train*"))[1]
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    with pytest.raises(InputError, match=f"{file.name} is truncated or no ArrayRecord file"):
+        open_dataset(spec)

@@ -17,7 +17,6 @@ from tflite_export.fake_quantization.layers import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
-    converting,
     observing,
 )
 from tflite_export.fake_quantization.rewriting import rewrite
@@ -111,9 +110,8 @@ def to_int8(model: keras.Model, io: str = "int8", batch: int | None = 1) -> byte
     # See tflite_export.convert: weights become constants only if they are reached from a module.
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
-    with converting():
-        function = serve.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    functions = [serve.get_concrete_function()]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
     with warnings.catch_warnings():

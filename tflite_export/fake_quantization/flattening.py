@@ -24,7 +24,7 @@ def flatten(model: keras.Model) -> keras.Model:
             of its own, which a graph of layers cannot hold.
     """
     if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     check_functional(model)
     flat = _in_float32(model)
     while any(map(_is_nested, flat.layers)):
@@ -71,10 +71,12 @@ def _open(model: keras.Model) -> keras.Model:
 
 def _graph(layer: Any) -> keras.Model:
     """What a model or block computes, as a model of its layers under new names."""
-    if isinstance(layer, keras.Model):
-        if not is_functional(layer) and not isinstance(layer, keras.Sequential):
+    if isinstance(layer, keras.Sequential):
+        graph = keras.Model(layer.inputs[0], layer.outputs[0])
+    elif isinstance(layer, keras.Model):
+        if not is_functional(layer):
             raise InputError(f"{layer.name} is a model that is not functional; it cannot be read.")
-        graph = keras.Model(layer.inputs, layer.outputs[0])
+        graph = layer
     else:
         inner = {id(weight) for each in inner_layers(layer) for weight in each.weights}
         if any(id(weight) not in inner for weight in layer.weights):

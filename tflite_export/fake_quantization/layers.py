@@ -24,7 +24,6 @@ STEPS = 127
 """Of a kernel to each side of zero: TFLite leaves -128 out."""
 
 _observing: ContextVar[bool] = ContextVar("observing", default=False)
-_converting: ContextVar[bool] = ContextVar("converting", default=False)
 
 
 @contextmanager
@@ -35,20 +34,6 @@ def observing() -> Iterator[None]:
         yield
     finally:
         _observing.reset(token)
-
-
-@contextmanager
-def converting() -> Iterator[None]:
-    """Inside, kernels are left to TFLite's converter, which rounds them by the same rule.
-
-    It would also take them rounded, but computes them first, and keeps a kernel of more than some
-    megabytes in float with the operations that round it.
-    """
-    token = _converting.set(True)
-    try:
-        yield
-    finally:
-        _converting.reset(token)
 
 
 def register(layer: type) -> type:
@@ -66,6 +51,24 @@ def round_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
     largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
     step = ops.where(largest > 0, largest, 1.0) / STEPS
     return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
+
+
+def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
+    """The least range around another one whose 255 steps meet zero.
+
+    TensorFlow would move the range instead, and clip one end of it. One from -1 to 1 moves by half
+    a step, which puts all pixels that are scaled to it between two steps, for rounding errors to
+    decide.
+    """
+
+    def step(below: Any) -> Any:
+        sides = (-low, below), (high, 255 - below)
+        # A side without steps holds nothing but zero.
+        return ops.maximum(*(end / ops.maximum(steps, 1e-9) for end, steps in sides))
+
+    below = ops.floor(255 * -low / (high - low))
+    below = ops.where(step(below) <= step(below + 1), below, below + 1)
+    return -below * step(below), (255 - below) * step(below)
 
 
 @register
@@ -107,7 +110,7 @@ class FakeQuantize(keras.layers.Layer):
                 self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
         if _observing.get():
             return inputs
-        low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
+        low, high = zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def _follow(self, end: Any, value: Any) -> None:
@@ -162,7 +165,7 @@ class QuantizedDense(keras.layers.Dense):
 
 def _rounded(kernel: Any, axes: tuple[int, ...]) -> Any:
     kernel = ops.convert_to_tensor(kernel)
-    return kernel if _converting.get() or _observing.get() else round_kernel(kernel, axes)
+    return kernel if _observing.get() else round_kernel(kernel, axes)
 
 
 def _end(layer: Any, outputs: Any) -> Any:

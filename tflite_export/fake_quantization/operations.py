@@ -24,7 +24,7 @@ from tflite_export.fake_quantization.layers import (
 )
 
 # Exactly these classes: what a subclass computes is not known.
-KERNELS = {
+KERNELS: dict[type, Any] = {
     layers.Conv1D: QuantizedConv1D,
     layers.Conv2D: QuantizedConv2D,
     layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,

@@ -122,7 +122,8 @@ class _Rewriter:
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
             x = self._range(layer.name, x)
-            function = layers.Activation(activation, name=self._name(f"{layer.name}_{activation}"))
+            name = self._name(f"{layer.name}_{activation}")
+            function = layers.Activation(activation, name=name, dtype="float32")
             return self._activate(place, activation, function, x)
 
         return step
@@ -134,9 +135,12 @@ class _Rewriter:
             **{key: config[key] for key in (*kept, "trainable")},
             use_bias=False,
             name=f"{layer.name}_depthwise",
+            dtype="float32",
         )
         kept = ("filters", "use_bias", "activation", "name", "trainable")
-        pointwise = layers.Conv2D(kernel_size=1, **{key: config[key] for key in kept})
+        pointwise = layers.Conv2D(
+            kernel_size=1, dtype="float32", **{key: config[key] for key in kept}
+        )
         kernel, *weights = layer.get_weights()
         pointwise.build((None, None, None, weights[0].shape[2]))
         pointwise.set_weights(weights)
@@ -147,7 +151,9 @@ class _Rewriter:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
         if isinstance(layer, PreprocessInput) and layer.preprocessing.bgr:
             raise unknown(layer, "it changes the order of the channels")
-        quantized = QuantizedDepthwiseConv2D(1, name=layer.name, trainable=layer.trainable)
+        quantized = QuantizedDepthwiseConv2D(
+            1, name=layer.name, trainable=layer.trainable, dtype="float32"
+        )
 
         def step(x: Any, **_: Any) -> Any:
             if len(x.shape) != 4:
@@ -166,7 +172,9 @@ class _Rewriter:
             first, *middle, last = args[0]
             for each in middle:
                 name = self._name(f"{operation.name}_part")
-                first = self._range(name, type(operation)(name=name)([first, each]))
+                first = self._range(
+                    name, type(operation)(name=name, dtype="float32")([first, each])
+                )
             args = ([first, last],)
         return self._finish(operation, compute(*args))
 
@@ -183,10 +191,10 @@ class _Rewriter:
     def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
         name = operation.name
         if activation == "silu":  # two operations in TFLite
-            gate = layers.Activation("sigmoid", name=self._name(f"{name}_gate"))(x)
+            gate = layers.Activation("sigmoid", name=self._name(f"{name}_gate"), dtype="float32")(x)
             gate = self._range(f"{name}_gate", gate, PROBABILITIES)
-            gated = layers.Multiply(name=self._name(f"{name}_gated"))([x, gate])
-            return self._finish(operation, gated)
+            gated = layers.Multiply(name=self._name(f"{name}_gated"), dtype="float32")
+            return self._finish(operation, gated([x, gate]))
         if activation == "hard_sigmoid":  # so is this
             x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
             return self._range(name, x * (1 / 6), (0.0, 1.0))
@@ -200,7 +208,7 @@ class _Rewriter:
         return x if id(operation) in self._followed else self._range(operation.name, x)
 
     def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
-        fake_quantize = FakeQuantize(limits, name=self._name(f"{name}_range"))
+        fake_quantize = FakeQuantize(limits, name=self._name(f"{name}_range"), dtype="float32")
         x = fake_quantize(x)
         self._note(x, fake_quantize)
         return x

@@ -50,6 +50,8 @@ def _open(name: str, builder: tfds.core.DatasetBuilder) -> ImageData:
         raise InputError(
             f"dataset {name!r}: it has no train split, only {', '.join(builder.info.splits)}"
         )
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        _check_shards(name, builder)
     own = {split for split in builder.info.splits if _is_labelled(builder, split, image)}
     return ImageData(
         name=name,
@@ -155,6 +157,24 @@ def _by_index(source: Any, image_key: str, label_key: str, channels: int) -> Exa
         return tf.ensure_shape(file, []), tf.ensure_shape(label, [])
 
     return Examples(tf.data.Dataset.range(len(source)), content, channels, encoded_bytes=8)
+
+
+def _check_shards(name: str, builder: tfds.core.DatasetBuilder) -> None:
+    """Opens each ArrayRecord file, whose index is at its end, and counts its records."""
+    # Not there on every platform that TFDS itself runs on.
+    from array_record.python.array_record_module import ArrayRecordReader  # noqa: PLC0415
+
+    for info in builder.info.splits.values():
+        for file, length in zip(info.filepaths, info.shard_lengths, strict=True):
+            try:
+                found = ArrayRecordReader(str(file)).num_records()
+            except RuntimeError as error:
+                found = _in_one_line(error)
+            if found != length:
+                raise InputError(
+                    f"dataset {name!r}: {file} is truncated or no ArrayRecord file; it has to hold"
+                    f" {length} records, found: {found}."
+                )
 
 
 def _is_labelled(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> bool:

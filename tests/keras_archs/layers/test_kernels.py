@@ -343,3 +343,39 @@ else:
 def test_under_a_strategy(synchronized):
     code = REPLICAS.replace("SYNCHRONIZED", str(synchronized))
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("arguments", [{}, {"scale": False}, {"center": False}, {"axis": 1}])
+def test_layer_norm_is_keras(policy, arguments):
+    x = maps(4, 5, 6, 8)
+    ours, theirs = pair(
+        layers.LayerNormalization(dtype=policy, **arguments),
+        keras.layers.LayerNormalization(**arguments),
+        x.shape,
+    )
+    assert_same(run(WithoutTraining(ours), x), run(WithoutTraining(theirs), x), policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("shape", [(4, 8), (4, 5, 8), (4, 5, 6, 8)])
+def test_dense_is_keras(policy, shape):
+    x = maps(*shape)
+    arguments = {"units": 7, "activation": "tanh"}
+    ours, theirs = pair(
+        layers.Dense(dtype=policy, **arguments), keras.layers.Dense(**arguments), shape
+    )
+    assert_same(run(ours, x), run(theirs, x), policy)
+
+
+def test_dense_asks_for_no_shape_of_an_open_batch():
+    """Keras' own gathers the shape and multiplies it up, which is what this layer is for."""
+
+    def operations(layer):
+        layer.build((None, 5, 6, 8))
+        function = tf.function(layer, input_signature=[tf.TensorSpec((None, 5, 6, 8), tf.float32)])
+        graph = function.get_concrete_function().graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert "Prod" in operations(keras.layers.Dense(7))
+    assert not {"Prod", "GatherV2", "Pack"} & operations(layers.Dense(7))

@@ -1,0 +1,339 @@
+"""Fake quantisation against arithmetic in NumPy, and whole networks against their int8 files."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import keras_archs
+from keras_archs.errors import InputError
+from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
+from tflite_export import is_quantize_aware, quantize_aware
+from tflite_export.fake_quantization import (
+    FakeQuantize,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    to_int8,
+)
+
+IMAGES = stripes(60)[0]
+
+
+def with_range(low, high):
+    layer = FakeQuantize()
+    layer.build((None,))
+    layer.low.assign(low)
+    layer.high.assign(high)
+    return layer
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.just(0.0) | st.floats(-100, -0.01), st.floats(0.01, 100), st.integers(0, 2**32 - 1))
+def test_a_tensor_is_rounded_to_256_steps_with_a_zero(low, high, seed):
+    """As TFLite does it: `real = scale * (q - zero)` with whole numbers `zero` and q of uint8."""
+    values = np.random.default_rng(seed).uniform(1.5 * low - 1, 1.5 * high, 200).astype("float32")
+    rounded = np.asarray(with_range(low, high)(values), "float64")
+    low, high = np.float32(low).astype(float), np.float32(high).astype(float)
+    zeros = np.arange(256)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scales = np.fmax(-low / zeros, high / (255 - zeros))
+    zero = scales.argmin()  # of all ranges that hold both ends
+    scale = scales[zero]
+    expected = scale * (np.clip(np.rint(values / scale + zero), 0, 255) - zero)
+    steps = np.abs(rounded - expected) / scale
+    ties = np.abs((values / scale + zero) % 1 - 0.5) < 1e-3
+    assert (steps < np.where(ties, 1.001, 1e-3)).all()
+    assert scale <= 1.004 * (high - low) / 255
+    ends = np.asarray(with_range(low, high)(np.array([low, 0, high], "float32")))
+    assert ends[1] == 0
+    np.testing.assert_allclose(ends[[0, 2]], [low, high], atol=0.501 * scale)
+
+
+def test_gradients_pass_a_range_straight_and_end_outside():
+    layer = with_range(-1.0, 3.0)
+    values = tf.constant([-1.5, -0.99, 0.013, 2.99, 3.5])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        total = tf.reduce_sum(layer(values) * [1.0, 2.0, 3.0, 4.0, 5.0])
+    np.testing.assert_array_equal(tape.gradient(total, values), [0, 2, 3, 4, 0])
+
+
+def test_a_range_follows_training_alone():
+    layer = with_range(-1.0, 1.0)
+    batch = np.array([-3.0, 0.5, 5.0], "float32")
+    layer(batch)
+    layer(batch, training=True, moves=False)
+    assert (layer.low, layer.high) == (-1.0, 1.0)
+    layer(batch, training=True)
+    np.testing.assert_allclose([layer.low, layer.high], [-1.02, 1.04], rtol=1e-6)
+    fixed = FakeQuantize(limits=(0.0, 255 / 256))
+    fixed(batch, training=True)
+    np.testing.assert_allclose(fixed(np.array([0.3, 2.0], "float32")), [77 / 256, 255 / 256])
+
+
+@pytest.mark.parametrize(
+    ("layer", "plain", "axes"),
+    [
+        (QuantizedConv2D(5, 3), layers.Conv2D(5, 3), (0, 1, 2)),
+        (QuantizedDepthwiseConv2D(3, depth_multiplier=2, strides=2), None, (0, 1)),
+        (QuantizedDense(5, activation="relu"), layers.Dense(5, activation="relu"), (0,)),
+    ],
+)
+def test_kernels_are_rounded_by_channel(layer, plain, axes):
+    plain = plain or layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)
+    images = np.random.default_rng(0).normal(0, 1, (2, 7, 7, 3)).astype("float32")
+    layer(images)
+    kernel, bias = layer.get_weights()
+    kernel *= np.geomspace(0.01, 100, kernel.shape[-1], dtype="float32")
+    kernel[..., 0] = 0  # a dead channel divides by nothing
+    layer.set_weights([kernel, bias + 0.1])
+    scale = np.abs(kernel).max(axes, keepdims=True) / 127
+    rounded = np.rint(kernel / np.where(scale, scale, 1)) * scale
+    plain.build(images.shape)
+    plain.set_weights([rounded, bias + 0.1])
+    np.testing.assert_allclose(layer(images), plain(images), rtol=1e-4, atol=1e-4)
+    with tf.GradientTape(persistent=True) as tape:
+        sums = [tf.reduce_sum(each(images) ** 2) for each in (layer, plain)]
+    ours, theirs = (
+        tape.gradient(total, each.trainable_variables[0].value)
+        for total, each in zip(sums, (layer, plain), strict=True)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+
+
+def mobilenet():
+    return keras_archs.create_model(
+        "mobilenet", alpha=0.25, input_shape=(32, 32, 3), classes=5, classifier_activation=None
+    )
+
+
+def residual():
+    """Convolutions with batch norms, a sum of three, and a batch norm that no convolution takes."""
+    source = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(source)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    y = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    y = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", use_bias=False)(y))
+    x = layers.ReLU()(layers.Add()([x, y, layers.Conv2D(8, 1)(x)]))
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    return classifier(source, x)
+
+
+def gated():
+    """Swish, hard-swish, and squeeze-and-excitation by both kinds of gates."""
+    source = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2, activation="swish")(source)
+    x = keras_archs.layers.SqueezeExcite(0.5, activation="silu")(x)
+    x = layers.SeparableConv2D(8, 3, activation="hard_silu")(x)
+    x = keras_archs.layers.SqueezeExcite(0.5, gate_activation="hard_sigmoid", name="gate")(x)
+    return classifier(source, x)
+
+
+def branches():
+    """Pooling and concatenation, of maps that others use as well and of those that none does."""
+    source = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(layers.ZeroPadding2D(1)(source))
+    parts = [layers.AveragePooling2D(2)(x), layers.MaxPooling2D(2)(x)]
+    parts += [layers.Conv2D(4, 3, strides=2, padding="same", activation="relu6")(x)]
+    x = layers.Concatenate()(parts)
+    x = layers.Concatenate()([x, layers.Conv2D(4, 1)(x), layers.Activation("sigmoid")(x)])
+    inner = keras.Input(x.shape[1:])
+    nested = keras.Model(inner, layers.Conv2D(8, 1)(inner) * 0.5, name="nested")
+    return classifier(source, layers.LeakyReLU()(nested(x)))
+
+
+def classifier(source, x):
+    return keras.Model(source, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+
+
+def as_trained(model):
+    """Weights of usual sizes off their start, which would hide wrong folds."""
+    numbers = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.path.endswith(("gamma", "variance")):
+            weight.assign(numbers.uniform(0.5, 1.5, weight.shape))
+        elif len(weight.shape) == 1:
+            weight.assign(numbers.normal(0, 0.2, weight.shape))
+    return model
+
+
+def images_for(model, count=64):
+    """Noise in the pixels of 8 bits that photographs have, scaled to -1..1."""
+    shape = (count, *model.input_shape[1:])
+    pixels = np.random.default_rng(1).integers(0, 256, shape)
+    return (pixels / 127.5 - 1).astype("float32")
+
+
+@pytest.mark.parametrize("make", [mobilenet, residual, gated, branches])
+def test_the_file_computes_as_the_model_does(make, tmp_path):
+    model = as_trained(make())
+    images = images_for(model)
+    aware = quantize_aware(model, images)
+    expected = np.asarray(aware(images))
+    assert 0 < np.abs(expected - np.asarray(model(images))).max() < 0.1 * np.ptp(expected)
+    aware.save(tmp_path / "aware.keras")
+    loaded = keras.saving.load_model(tmp_path / "aware.keras")
+    assert is_quantize_aware(loaded)
+    assert not is_quantize_aware(model)
+    np.testing.assert_array_equal(loaded(images), expected)
+
+    interpreter = open_file(to_int8(loaded))
+    types = {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    assert types <= {np.int8, np.int32}
+    scale, zero = interpreter.get_output_details()[0]["quantization"]
+    actual = scale * (run(interpreter, images).astype("float64") - zero)
+    assert np.abs(actual - expected).max() < 1.01 * scale
+    assert np.ptp(expected) > 100 * scale, "the outputs are flat: a comparison would say nothing"
+
+
+def open_file(content):
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def run(interpreter, images):
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero = source["quantization"]
+    outputs = []
+    for image in images:
+        steps = np.clip(np.rint(image / scale + zero), -128, 127)
+        interpreter.set_tensor(source["index"], steps[None].astype(np.int8))
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"])[0])
+    return np.array(outputs)
+
+
+def test_the_file_has_the_models_ranges():
+    model = keras.Sequential([keras.Input((4, 4, 2)), layers.DepthwiseConv2D(3, activation="relu")])
+    model.add(layers.Flatten())
+    model.add(layers.Dense(3, activation="softmax"))
+    images = np.random.default_rng(0).uniform(-1, 1, (50, 4, 4, 2)).astype("float32")
+    images[0, 0, 0] = -1, 1
+    aware = quantize_aware(model, images)
+    found = {t["name"]: t["quantization_parameters"] for t in details(to_int8(aware))}
+    scales = [each["scales"] for each in found.values()]
+    for layer in (model.layers[0], model.layers[-1]):
+        kernel = layer.get_weights()[0]
+        kernel = kernel.reshape(-1, kernel.shape[-1] if len(kernel.shape) == 2 else 2)
+        expected = np.abs(kernel).max(0) / 127
+        assert any(s.shape == expected.shape and np.allclose(s, expected, 1e-5) for s in scales)
+    interpreter = open_file(to_int8(aware))
+    # 255 steps of 1/127 from -1 on hold zero and 1; those from -1 to 1 would not hold zero.
+    assert interpreter.get_input_details()[0]["quantization"] == (pytest.approx(1 / 127), -1)
+    # The softmax is not rounded in the model, and has the range that TFLite prescribes in the file.
+    assert interpreter.get_output_details()[0]["quantization"] == (1 / 256, -128)
+    sums = np.asarray(aware(images)).sum(1)
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def details(content):
+    return open_file(content).get_tensor_details()
+
+
+def test_types_of_input_and_output_and_open_batches():
+    aware = quantize_aware(build(), IMAGES)
+    for io, dtype in {"float32": np.float32, "uint8": np.uint8}.items():
+        interpreter = open_file(to_int8(aware, io, batch=None))
+        assert interpreter.get_input_details()[0]["dtype"] == dtype
+        assert interpreter.get_output_details()[0]["dtype"] == dtype
+    interpreter = open_file(to_int8(aware, "float32", batch=None))
+    predict = interpreter.get_signature_runner()
+    scores = predict(image=IMAGES[:7])["scores"]
+    np.testing.assert_allclose(scores, aware(IMAGES[:7]), atol=1.01 / 256)
+
+
+def test_training_recovers_what_rounding_costs():
+    """A weight that does nothing leaves the others of its channel a step or two."""
+    source = keras.Input(SHAPE)
+    x = layers.Conv2D(12, 3, strides=2, activation="relu", name="first")(source)
+    x = layers.Conv2D(24, 3, strides=2, activation="relu", name="second")(x)
+    scores = layers.Dense(CLASSES, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(source, scores)
+    (images, labels), test = stripes(1500), stripes(400, seed=1)
+    learn(model, 0.01, images, labels, epochs=4)
+    kernel, bias = model.get_layer("first").get_weights()
+    kernel[..., 0], bias[0] = 0, -1
+    model.get_layer("first").set_weights([kernel, bias])
+    kernel, bias = model.get_layer("second").get_weights()
+    kernel[1, 1, 0] = 120
+    model.get_layer("second").set_weights([kernel, bias])
+
+    aware = quantize_aware(model, images[:200])
+    before = accuracy(aware, *test)
+    learn(aware, 0.005, images, labels, epochs=3)
+    after = accuracy(aware, *test)
+    assert accuracy(model, *test) > 0.95
+    assert before < accuracy(model, *test) - 0.05
+    assert after > accuracy(model, *test) - 0.02
+    found = run(open_file(to_int8(aware)), test[0]).argmax(1)
+    assert np.mean(found == test[1]) > after - 0.01
+
+
+def learn(model, rate, images, labels, epochs):
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    model.fit(images, labels, batch_size=64, epochs=epochs, verbose=0)
+
+
+def accuracy(model, images, labels):
+    return np.mean(np.asarray(model(images)).argmax(1) == labels)
+
+
+def test_mixed_precision_becomes_float32_and_frozen_layers_stay_so():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = keras_archs.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3), classes=5)
+    model.get_layer("conv1").trainable = False
+    aware = quantize_aware(model)
+    assert {layer.compute_dtype for layer in aware.layers[1:]} == {"float32"}
+    assert not aware.get_layer("conv1").trainable
+    assert aware.get_layer("conv_dw_1").trainable
+
+
+@keras.saving.register_keras_serializable()
+class Odd(layers.Layer):
+    """What it computes, nobody knows."""
+
+    def call(self, x):
+        return x
+
+
+def behind(layer):
+    source = keras.Input((8, 8, 3))
+    return keras.Model(source, layers.Flatten()(layer(source)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: behind(Odd(name="strange")), r"strange \(Odd\) cannot be trained for int8"),
+        (lambda: behind(layers.Conv2D(2, 3, activation="selu")), "activation .*selu.* no int8"),
+        (
+            lambda: behind(keras_archs.layers.MultiHeadSelfAttention2D(1, name="heads")),
+            r"heads \(MultiHeadSelfAttention2D\).*weights besides those of its layers",
+        ),
+        (
+            lambda: keras_archs.create_model(
+                "vgg16", include_preprocessing=True, include_top=False
+            ),
+            r"PreprocessInput.*order of the channels",
+        ),
+        (lambda: quantize_aware(build()), "already"),
+        (keras.Model, "functional"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(make, message):
+    with pytest.raises(InputError, match=message):
+        quantize_aware(make())
+
+
+def test_images_must_fit():
+    with pytest.raises(InputError, match="representative must be of shape"):
+        quantize_aware(build(), IMAGES[:, 1:])

@@ -1,0 +1,102 @@
+"""Runs that go on from another one, and training for int8: settings, a run that is killed."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import training
+from keras_archs.errors import InputError
+from tests.training.runs import assert_equal_runs, checkpoints, finish, start, wait_for
+from tflite_export.fake_quantization import FakeQuantize, is_quantize_aware, to_int8
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, tiny):
+    """A run on Fashion-MNIST."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    config = training.TrainConfig(
+        model=tiny,
+        dataset="fashion_mnist_small",
+        image_size=32,
+        epochs=4,
+        learning_rate=0.02,
+        warmup_epochs=1,
+        precision="mixed_bfloat16",
+    )
+    training.train(config, out)
+    return out
+
+
+def test_a_run_gives_its_settings_and_weights(first):
+    given = training.load_run(first).settings.config
+    config = training.continue_from(first, epochs=3, batch_size=32)
+    assert config == given.model_copy(update={"init": str(first), "epochs": 3, "batch_size": 32})
+    assert training.continue_from(first, optimizer="sgd").learning_rate == 0.1 * 64 / 256
+    wider = training.continue_from(first, model_args={"alpha": 2.0})
+    assert wider.model_args == {"alpha": 2.0}
+
+
+def test_training_for_int8_is_short_slow_and_in_float32(first):
+    config = training.continue_from(first, qat=True)
+    assert (config.epochs, config.warmup_epochs, config.precision) == (1, 0, "float32")
+    assert 0 < config.learning_rate < 0.1 * 0.02
+    given = training.continue_from(first, qat=True, epochs=7, learning_rate=0.5)
+    assert (given.epochs, given.learning_rate) == (7, 0.5)
+
+
+def test_a_killed_run_for_int8_is_the_run_that_was_not(first, tmp_path):
+    """The ranges go on as the weights do; the first run's own settings are the base."""
+    arguments = ["--resume-from", first, "--qat", "--deterministic", "--checkpoint-steps", 10]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    undisturbed, process = start(whole, *arguments), start(out, *arguments)
+    wait_for(lambda: any(int(c.stem) >= 2 for c in checkpoints(out)), process)
+    os.kill(process.pid, signal.SIGKILL)
+    assert finish(process) == -signal.SIGKILL
+    process = start(out, "--resume")
+    assert finish(process) == finish(undisturbed) == 0
+    assert_equal_runs(out, whole)
+
+    before, run = training.load_run(first), training.load_run(out)
+    model = run.model()
+    assert is_quantize_aware(model)
+    ranges = [layer for layer in model.layers if isinstance(layer, FakeQuantize)]
+    assert all(layer.high > 0.1 for layer in ranges)
+    top1 = [each.folder.read_metrics()["test_top1"] for each in (before, run)]
+    assert top1[1] > top1[0] - 0.02
+    # What the run has learned is in the file: no images are needed to write it.
+    images, labels = run.arrays("test", 200)
+    interpreter = Interpreter(model_content=to_int8(model, io="float32", batch=None))
+    scores = interpreter.get_signature_runner()(image=images)["scores"]
+    in_keras = model.predict(images, verbose=0)
+    assert np.mean(scores.argmax(1) == in_keras.argmax(1)) > 0.98
+    assert abs(np.mean(scores.argmax(1) == labels) - top1[1]) < 0.1
+
+    with pytest.raises(InputError, match=r"already; go on from the run before, '.*first'"):
+        training.continue_from(out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init": None}, "qat goes on with a trained network: give init, or --resume-from"),
+        ({"precision": "mixed_float16"}, "qat goes with precision='float32', got 'mixed_float16'"),
+        ({"progressive_from": 32}, "qat goes with progressive_from=None, got 32"),
+        ({"layer_decay": 0.5}, "qat goes with layer_decay=None, got 0.5"),
+    ],
+)
+def test_settings_that_do_not_go_with_int8(settings, message):
+    given = {"model": "mobilenet", "dataset": "fashion_mnist_small", "init": "run", "qat": True}
+    with pytest.raises(InputError, match=message):
+        training.TrainConfig(**given | settings)
+
+
+def test_a_run_to_go_on_from_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        training.continue_from(tmp_path)
+    with pytest.raises(InputError, match="holds no run"):
+        training.continue_from("nowhere", qat=True)
