@@ -118,6 +118,7 @@ def _page(name: str, made: tflite_export.Conversion) -> str:
         parts += [
             f"| {' | '.join(row)} |\n|{' --- |' * len(row)}\n| {' | '.join(row.values())} |",
             made.report.conditions(),
+            made.report.speed(),
             made.report.price(),
         ]
         if made.report.profile:

@@ -119,14 +119,12 @@ class Report(Parity):
             "max difference": f"{self.max_abs_difference:.2g}",
             "latency": f"{time.median_ms:.2f} ms",
             "p90": f"{time.p90_ms:.2f} ms",
-            "of peak": f"{time.share_of_peak:.0%}",
         }
 
     def conditions(self) -> str:
         """What the figures were measured on, and how."""
         time = self.latency
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        peak = "multiply-adds a second as a share of NumPy's in float32"
         if self.keras_top1 is None:
             tested = f"{self.images:,} images without labels."
         else:
@@ -134,8 +132,17 @@ class Report(Parity):
         return (
             f"{tested} agreement: same top-1 class as Keras. latency: median, and 90th percentile,"
             f" of {time.repeats} single images after {time.warmup}, threads: {time.threads},"
-            f" {time.delegate}; of peak: {peak};"
-            f" {self.processor}, {self.cores} cores; {versions}."
+            f" {time.delegate}; {self.processor}, {self.cores} cores; {versions}."
+        )
+
+    def speed(self) -> str:
+        """How much the file computes, how near to the machine's peak, and in how much memory."""
+        time = self.latency
+        return (
+            f"{time.multiply_adds / 1e6:.2f} million multiply-adds for an image, at"
+            f" {time.share_of_peak:.0%} of what NumPy's product of float32 matrices reached right"
+            f" after ({time.peak / 1e9:.1f} billion a second, threads: {time.threads})."
+            f" {self.arena_bytes / 1e3:.0f} kB for activations."
         )
 
     def price(self) -> str:
