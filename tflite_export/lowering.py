@@ -187,12 +187,12 @@ def _check_representative(
 
 
 def _pixels(representative: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Representative images as pixels, two of which span 0 to 255.
+    """Representative images as pixels, of which the first and the last are black and white.
 
     So one step of a quantized input is one of a pixel, whatever the images.
     """
     pixels = np.clip(preprocessing.undo(representative), 0, 255)
-    pixels[0, 0, :2] = [[0], [255]]
+    pixels.flat[0], pixels.flat[-1] = 0, 255
     return pixels
 
 

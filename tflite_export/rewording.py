@@ -1,6 +1,7 @@
 """Layers in words that TFLite has: the same numbers by other operations."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import layers
@@ -9,7 +10,7 @@ from keras_archs.graph import Call, calls, is_functional
 from keras_archs.layers import Dense, LayerNormalization
 
 # Exactly these classes: what a subclass of them computes is not known.
-REWORDED = {layers.Dense: Dense, layers.LayerNormalization: LayerNormalization}
+REWORDED: dict[Any, Any] = {layers.Dense: Dense, layers.LayerNormalization: LayerNormalization}
 
 
 def reworded(model: keras.Model) -> keras.Model:
