@@ -54,7 +54,7 @@ def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 
 
 def opened(call: Call) -> Iterator[Call]:
-    """What happens inside a layer made of layers; nothing for any other.
+    """What happens to one image inside a layer made of layers; nothing for any other.
 
     Raises:
         ValueError: the layer cannot be called on symbolic tensors.
@@ -62,7 +62,9 @@ def opened(call: Call) -> Iterator[Call]:
     layer = call.operation
     if not getattr(layer, "_layers", None):
         return
-    inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in call.inputs]
+    inputs = [
+        keras.Input(batch_shape=(1, *each.shape[1:]), dtype=each.dtype) for each in call.inputs
+    ]
     try:
         outputs = layer.call(*inputs)
     except Exception as error:  # a layer of any origin

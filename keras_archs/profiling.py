@@ -138,7 +138,8 @@ def _bytes(tensor: Any) -> int:
 def _multiply_adds(call: Call) -> int:
     """Each position of the map meets each weight of the kernel once."""
     layer = call.operation
-    positions = math.prod(call.outputs[0].shape[1:-1])
+    # Inside a layer the first axis is known, and may be that of one image's heads.
+    positions = math.prod(size for size in call.outputs[0].shape[:-1] if size is not None)
     # Keras does not export the classes of its operations.
     match type(layer).__name__:
         case "Matmul":

@@ -182,8 +182,8 @@ class MultiHeadSelfAttention2D(Block):
             return ops.reshape(bias, (1, self.num_heads, height * width, height * width))
         by_row, by_column = (full_precision(table) for table in self.tables)
         # No tensor has more than four axes: phones' GPUs take no others.
-        query = ops.reshape(query, (-1, height, width, self._key_dim))
         if self.position == "relative":
+            query = ops.reshape(query, (-1, height, width, self._key_dim))
             # Other vectors for each row of the queries, and for each column.
             by_row = ops.transpose(ops.take(by_row, rows, axis=0), (0, 2, 1))
             by_column = ops.transpose(ops.take(by_column, columns, axis=0), (0, 2, 1))
@@ -191,6 +191,7 @@ class MultiHeadSelfAttention2D(Block):
             by_column = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), by_column)
             by_column = ops.transpose(by_column, (0, 2, 1, 3))
         else:
+            query = ops.reshape(query, (-1, self._key_dim))
             by_row = ops.matmul(query, ops.transpose(by_row))
             by_column = ops.matmul(query, ops.transpose(by_column))
         positions = height * width

