@@ -65,10 +65,10 @@ def export(
     """
     check_settings(quantize, **settings)
     if out is not None:
-        check_target(out, overwrite)
+        _check_targets(out, overwrite)
     source = _source(place, preprocessing)
     target = out or _in_run(source, quantize)
-    check_target(target, overwrite)
+    _check_targets(target, overwrite)
     images = _images(source, dataset, data_dir)
     needs_ranges = quantize in CALIBRATED and not is_quantize_aware(source.model)
     if images is None and (debug or needs_ranges):
@@ -127,6 +127,11 @@ def _page(name: str, made: tflite_export.Conversion) -> str:
         programs = tflite_export.Snippets.of(made.content, name)
         parts += ["## How to call it", f"`keras-archs predict {name} IMAGE`, or:", str(programs)]
     return "\n\n".join([f"# {name}", *filter(None, parts)]).rstrip() + "\n" if parts else ""
+
+
+def _check_targets(target: Path, overwrite: bool) -> None:
+    for suffix in (target.suffix, ".json", ".md"):
+        check_target(target.with_suffix(suffix), overwrite)
 
 
 def _source(place: str, preprocessing: str | None) -> Source:

@@ -130,14 +130,17 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "open_source", None)  # nothing is opened
     (tmp_path / "folder.tflite").mkdir()
     (tmp_path / "old.tflite").write_bytes(b"old")
+    (tmp_path / "notes.md").write_bytes(b"mine")
     for name, message in {
         "missing/model.tflite": "existing folder",
         "folder.tflite": "is a folder",
         "old.tflite": "exists",
+        "notes.tflite": r"notes\.md' exists",
     }.items():
         with pytest.raises(InputError, match=message):
             export("int8", out=tmp_path / name)
     assert (tmp_path / "old.tflite").read_bytes() == b"old"
+    assert (tmp_path / "notes.md").read_bytes() == b"mine"
 
 
 def test_a_model_that_takes_pixels_needs_no_word_on_preprocessing(place, tmp_path, trained):
