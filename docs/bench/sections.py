@@ -1,5 +1,6 @@
 """What is measured, section by section; each gives the rows of its table."""
 
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -416,7 +417,8 @@ def _from_keras_model(model: Any, calibration: Any) -> bytes:
         converter.representative_dataset = lambda: ([image[None]] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
+    with contextlib.redirect_stdout(sys.stderr):  # Keras lists all variables
+        return converter.convert()
 
 
 def _files(name: str, kind: str, files: dict[str, bytes], rounds: int) -> Iterator[Row]:

@@ -40,6 +40,20 @@ parameters have the rows none and int8 only.
 - **open batch**: whether the network converts with an open batch as well, and {OPEN} images at
   once come out as near to Keras; then what XNNPACK leaves of that file.
 """
+BLOCKS = """
+## Blocks
+
+In float, XNNPACK and the GPU delegate take everything that the layers of `keras_archs.layers` lower
+to: SE, swish, hard-swish, GELU, layer norms, ECA, CBAM, global context, non-local blocks, self-
+attention with each kind of positions, multi-query attention, local response normalisation. Nothing
+has more than four axes, splits unevenly, or asks for a shape at batch 1. With an open batch only
+the `Reshape` or `Flatten` before a classifier (SHAPE, STRIDED_SLICE, PACK, RESHAPE) and ECA's
+EXPAND_DIMS stay with the interpreter; the GPU delegate takes no open batch. SE is MEAN, two dense
+layers and MUL; hard-swish is one operator; swish is LOGISTIC and MUL, which XNNPACK has in int8 as
+well. Rescaling and other preprocessing become part of the first convolution where it pads nothing
+or nothing is subtracted; else they stay as MUL and ADD. `tests/tflite_export/test_rewording.py` and
+`test_matrix.py` hold this.
+"""
 LEFT = """
 ## Operators that are left
 
@@ -50,7 +64,7 @@ between two of them is handed to XNNPACK by itself.
 WHY = {
     "ADD": "of the small constant in a layer norm: its scale is out of XNNPACK's range",
     "AVERAGE_POOL_2D": "XNNPACK has it in float alone",
-    "BATCH_MATMUL": "of attention; XNNPACK has it in float, or in int8 with constant weights only",
+    "BATCH_MATMUL": "of attention; XNNPACK has it in float alone",
     "CONV_2D": "with int4 kernels that are made float before",
     "DEPTHWISE_CONV_2D": "with float activations and int8 kernels that are not made float before",
     "DEQUANTIZE": "of int4 kernels, so that they are unpacked for each image",
@@ -69,7 +83,7 @@ def read() -> list[Row]:
         return []
     with CSV.open(newline="") as file:
         return [
-            Row(**{key: _value(key, text) for key, text in row.items()})
+            Row(**{key: _value(key, text) for key, text in row.items()})  # type: ignore[arg-type]
             for row in csv.DictReader(file)
         ]
 
@@ -103,7 +117,7 @@ def page(rows: list[Row]) -> str:
     cells = [head, ["---"] * len(head), *map(_cells, rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in cells)
     machines = "".join(f"{name}.\n" for name in dict.fromkeys(row.machine for row in rows))
-    return f"{INTRODUCTION}\n{machines}\n{table}{_left(rows)}"
+    return f"{INTRODUCTION}\n{machines}\n{table}{BLOCKS}{_left(rows)}"
 
 
 def _cells(row: Row) -> list[str]:

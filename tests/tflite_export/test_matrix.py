@@ -135,8 +135,8 @@ def test_the_command_writes_rows_as_they_come(table, monkeypatch):
     assert result.exit_code != 0
     with table.CSV.open(newline="") as file:
         assert [row["network"] for row in csv.DictReader(file)] == ["mobilenet"]
+    seen = []
     monkeypatch.setattr(command, "_rows", lambda name, kinds: seen.append((name, kinds)) or [])
-    seen: list = []
     CliRunner().invoke(app, ["mobilenet", "vgg16", "--kinds", "int8,dynamic", "--missing"])
     assert seen == [("mobilenet", ["dynamic"]), ("vgg16", ["int8"])]
     assert "allowed: none" in CliRunner().invoke(app, ["--kinds", "int7"]).output.replace("\n", "")
