@@ -88,7 +88,9 @@ def lower(
     if is_quantize_aware(model):
         changes = [bool(keep_float), scores != "model", preprocessing not in (None, PIXELS)]
         _check_quantize_aware(kind, any(changes))
-        return to_int8(model, io or "int8", batch)
+        content = to_int8(model, io or "int8", batch)
+        _check_integer(content, set())
+        return content
     if kind in CALIBRATED:
         _check_representative(representative, kind, shape)
     elif representative is not None:
