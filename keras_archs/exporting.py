@@ -15,6 +15,7 @@ from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES, check_settings
+from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
@@ -69,6 +70,8 @@ def export(
     source = _source(place, preprocessing)
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)
+    if debug:
+        check_layers(source.model, quantize)
     images = _images(source, dataset, data_dir)
     needs_ranges = quantize in CALIBRATED and not is_quantize_aware(source.model)
     if images is None and (debug or needs_ranges):

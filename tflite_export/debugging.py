@@ -19,6 +19,7 @@ from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.calibration import as_seen
 from tflite_export.classifier import Classifier
+from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.flatbuffer import Step, steps
 from tflite_export.images import check_images
 from tflite_export.lowering import CALIBRATED, Quantize, lower
@@ -55,6 +56,19 @@ class LayerLoss:
     noise_db: float
 
 
+def check_layers(model: keras.Model, quantize: Quantize) -> None:
+    """Tells, before the work for it is done, whether `debug` can look into a file of a model."""
+    if quantize not in _RECIPES:
+        raise InputError(
+            f"quantize={quantize!r} has no integers; those with them are {', '.join(_RECIPES)}."
+        )
+    if is_quantize_aware(model):
+        raise InputError(
+            "debug: a model by quantize_aware has no float file to compare with; give the model"
+            " that it was made of."
+        )
+
+
 def debug(
     model: keras.Model,
     quantize: Quantize,
@@ -80,12 +94,10 @@ def debug(
         Operations that are no layers have no name to keep them in float by and are left out.
 
     Raises:
-        InputError: the kind has no integers, or the images do not fit.
+        InputError: the kind has no integers, the model has no float file to compare with, or the
+            images do not fit.
     """
-    if quantize not in _RECIPES:
-        raise InputError(
-            f"quantize={quantize!r} has no integers; those with them are {', '.join(_RECIPES)}."
-        )
+    check_layers(model, quantize)
     check_images("images", images, image_shape(model))
     images = as_seen(images[:IMAGES], preprocessing)
     clean = prepare(model, scores=scores, preprocessing=preprocessing)

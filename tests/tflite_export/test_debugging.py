@@ -6,7 +6,7 @@ import pytest
 
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import build, stripes
-from tflite_export import Classifier, convert, debug
+from tflite_export import Classifier, convert, debug, quantize_aware
 
 IMAGES = stripes(60, seed=1)[0]
 CALIBRATION = stripes(100, seed=2)[0]
@@ -83,3 +83,6 @@ def test_bad_arguments_are_refused(trained):
         debug(trained, "float16", content, IMAGES)
     with pytest.raises(InputError, match="images must be of shape"):
         debug(trained, "int8", content, IMAGES[:, 1:])
+    aware = quantize_aware(keras.Model(trained.inputs, trained.outputs), CALIBRATION)
+    with pytest.raises(InputError, match="no float file to compare with"):
+        debug(aware, "int8", convert(aware, "int8").content, IMAGES)
