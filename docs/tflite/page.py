@@ -85,7 +85,7 @@ def read() -> list[Row]:
         return []
     with CSV.open(newline="") as file:
         return [
-            Row(**{key: _value(key, text) for key, text in row.items()})  # type: ignore[arg-type]
+            Row(**{key: _value(key, text) for key, text in row.items()})
             for row in csv.DictReader(file)
         ]
 
