@@ -210,6 +210,9 @@ def export(
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Let the file take 0..255 and preprocess itself.")
     ] = False,
+    any_batch: Annotated[
+        bool, typer.Option("--any-batch", help="Take any number of images at once, not one.")
+    ] = False,
     dataset: Annotated[
         str | None,
         typer.Option(help="As for train, to calibrate and test on; a run has its own."),
@@ -264,6 +267,7 @@ def export(
         io=io,
         scores=scores,
         pixels=pixels,
+        batch=None if any_batch else 1,
         threads=threads,
     )
     if made.report:

@@ -20,6 +20,7 @@ from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
 from tflite_export.sources import PIXELS, Source, open_source
+from training.run_folder import RunFolder
 
 _SHOWN = 20
 
@@ -37,6 +38,7 @@ def export(
     test_images: int = TEST_IMAGES,
     overwrite: bool = False,
     debug: bool = False,
+    pixels: bool = False,
     **settings: Any,
 ) -> tuple[Path, tflite_export.Conversion]:
     """Writes a checked file, and beside it its report, if there were images to check it on, and a
@@ -55,6 +57,7 @@ def export(
         test_images: most of them that the file is tested on.
         overwrite: whether an earlier file may be replaced.
         debug: print which layers lose the most, also of a file that is refused.
+        pixels: let the file take 0..255 and preprocess itself.
         **settings: of `tflite_export.convert`.
 
     Returns:
@@ -68,6 +71,8 @@ def export(
     if out is not None:
         _check_targets(out, overwrite)
     source = _source(place, preprocessing)
+    if pixels and source.preprocessing is None:
+        raise InputError("--pixels needs --preprocessing: SOURCE does not say what to do inside.")
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)
     if debug:
@@ -90,12 +95,12 @@ def export(
 
     def print_losses(content: bytes) -> None:
         if debug:
-            inside = source.preprocessing if settings.get("pixels") else None
+            inside = source.preprocessing if pixels else None
             ends = {"scores": settings.get("scores", "model"), "preprocessing": inside}
             _print(tflite_export.debug(source.model, quantize, content, given["test"], **ends))
 
     try:
-        made = tflite_export.convert(source, quantize, **given, **settings)
+        made = tflite_export.convert(source, quantize, pixels=pixels, **given, **settings)
     except tflite_export.ParityError as error:
         error.add_note(f"  kept for a look   {error.keep_aside(target)}")
         error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
@@ -133,6 +138,8 @@ def _page(name: str, made: tflite_export.Conversion) -> str:
 
 
 def _check_targets(target: Path, overwrite: bool) -> None:
+    if target.suffix != ".tflite":
+        raise InputError(f"--out must end in .tflite, got {str(target)!r}.")
     for suffix in (target.suffix, ".json", ".md"):
         check_target(target.with_suffix(suffix), overwrite)
 
@@ -151,7 +158,7 @@ def _in_run(source: Source, quantize: str) -> Path:
     """The file's place in the folder of its run."""
     if source.folder is None:
         raise InputError("--out is missing: a source that is no run has no folder for its files.")
-    folder = source.folder / "export"
+    folder = RunFolder(source.folder).exports
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -161,6 +168,8 @@ def _in_run(source: Source, quantize: str) -> Path:
 
 def _images(source: Source, dataset: str | None, data_dir: Path | None) -> dict[str, Any] | None:
     """What `calibration_set` and `evaluation_set` are to read; None if there is no dataset."""
+    if data_dir is not None and dataset is None:
+        raise InputError("--data-dir goes with --dataset.")
     if source.run:
         if dataset:
             raise InputError("--dataset: a run has its own; leave it out.")

@@ -86,13 +86,23 @@ def test_a_run_replaces_its_sections_and_keeps_the_others(tmp_path, monkeypatch)
     assert len(report.CSV.read_text().splitlines()) == 3
 
 
-@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
-def test_race_and_int8_on_few_images():
-    parts = ["race", "int8-mobilenet-0.25"]
-    words = [sys.executable, "-m", "docs.fashion_mnist", *parts, "--quick", "--epochs", "1"]
-    finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+def fashion_mnist(*words):
+    if not FASHION_MNIST.is_dir():
+        pytest.skip("needs Debian's dataset-fashion-mnist")
+    command = [sys.executable, "-m", "docs.fashion_mnist", *words, "--quick"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    rows = [line for line in finished.stdout.splitlines() if line.startswith("target ")]
+    return finished.stdout
+
+
+def test_race_on_few_images():
+    printed = fashion_mnist("race")
+    rows = [line for line in printed.splitlines() if line.startswith("target ")]
     assert [row.split(",")[0] for row in rows] == ["target 0.93", "target 0.94"]
     assert "over" in rows[1], "few images do not teach that much"
-    assert "network mobilenet-0.25, seed 0, epochs 1, keras_top1 0." in finished.stdout
+
+
+@pytest.mark.slow
+def test_int8_on_few_images():
+    printed = fashion_mnist("int8-mobilenet-0.25", "--epochs", "1")
+    assert "network mobilenet-0.25, seed 0, epochs 1, keras_top1 0." in printed

@@ -18,9 +18,17 @@ from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
 from tflite_export.gate import Bound, ParityError, bound_for, fewest
 from tflite_export.images import check_images
-from tflite_export.lowering import CALIBRATED, SELECTIVE, Io, Quantize, lower
+from tflite_export.lowering import (
+    CALIBRATED,
+    SELECTIVE,
+    Io,
+    Quantize,
+    check_choices,
+    check_selective,
+    lower,
+)
 from tflite_export.metadata import Metadata, attach
-from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
+from tflite_export.preparing import PIXELS, Scores, image_shape, in_float32, prepare
 from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
@@ -108,8 +116,8 @@ def convert(
 
     Raises:
         InputError: an argument is unfit, the model is no such classifier, the images are noise or
-            not preprocessed, or "int8" is asked for an operation that has no integer version. An
-            operation that TFLite lacks altogether ends in the converter's own error.
+            not preprocessed, "int8" is asked for an operation that has no integer version, or
+            any kind for one that TFLite lacks altogether.
         ParityError: the file is too far from the model on the test images; it has the file.
     """
     bound = check_settings(
@@ -118,27 +126,27 @@ def convert(
         min_agreement=min_agreement,
         max_error=max_error,
         threads=threads,
+        io=io,
+        batch=batch,
+        scores=scores,
+        keep_float=keep_float,
     )
     opened = source if isinstance(source, Source) else open_source(source)
     model, inside = opened.model, opened.preprocessing if pixels else None
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
-    shape = image_shape(model)
+    image_shape(model)  # or it is no such classifier
     has_ranges = is_quantize_aware(model)
     if auto and has_ranges:
         raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
-    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
-        representative = calibration_set(opened.run)
-    if test is None and opened.run:
-        test, labels = evaluation_set(opened.run, TEST_IMAGES)
-    if auto and test is None:
-        raise InputError("auto needs images to test the file on; give test=.")
-    for name, images in {"representative": representative, "test": test}.items():
-        if images is not None:
-            check_images(name, images, shape)
-            check_real(name, images, opened.preprocessing)
-    if test is not None:
-        check_labels(labels, len(test), model.outputs[0].shape[-1])
+    if opened.run:
+        if representative is None and quantize in CALIBRATED and not has_ranges:
+            representative = calibration_set(opened.run)
+        if test is None and labels is None:
+            test, labels = evaluation_set(opened.run, TEST_IMAGES)
+    _check_images(opened, representative, test, labels)
+    if test is None:
+        _check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
 
     def make(kept: Sequence[str]) -> Conversion:
         content = lower(
@@ -156,15 +164,16 @@ def convert(
     conversion = make(keep_float)
     if test is None:
         return conversion
-    asked = model if scores == "model" else prepare(model, scores=scores)
-    expected = keras_scores(asked, test)
+    # In half precision a model is further from itself in float32 than the file is.
+    exact = in_float32(model) if scores == "model" else prepare(model, scores=scores)
+    expected = keras_scores(exact, test)
     seen = as_seen(test, inside)
 
     def holds(made: Conversion) -> bool:
         found = Classifier(made.content, threads).predict(seen)
         return not bound.broken_by(Parity.of(expected, found, None))
 
-    whole_bytes = len(conversion.content) if auto else None
+    whole_bytes = len(conversion.content) if auto and not keep_float else None
     if auto and not holds(conversion):
         worst = debug(
             model,
@@ -198,10 +207,15 @@ def check_settings(
     min_agreement: float | None = None,
     max_error: float | None = None,
     threads: int = 1,
-    **_: Any,
+    io: Io | None = None,
+    batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    keep_float: Sequence[str] = (),
 ) -> Bound:
     """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
     bound = bound_for(quantize, min_agreement, max_error)
+    check_choices(quantize, io, batch, scores)
+    check_selective(quantize, keep_float)
     if auto and quantize not in SELECTIVE:
         raise InputError(
             f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
@@ -209,6 +223,29 @@ def check_settings(
     if threads < 1:
         raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
     return bound
+
+
+def _check_images(
+    source: Source,
+    representative: np.ndarray | None,
+    test: np.ndarray | None,
+    labels: np.ndarray | None,
+) -> None:
+    for name, images in {"representative": representative, "test": test}.items():
+        if images is not None:
+            check_images(name, images, image_shape(source.model))
+            check_real(name, images, source.preprocessing)
+    if test is None:
+        _check_untested(labels=labels)
+    else:
+        check_labels(labels, len(test), source.model.outputs[0].shape[-1])
+
+
+def _check_untested(**settings: Any) -> None:
+    """Refuses what is of no effect without test images, if it is given."""
+    for name, given in settings.items():
+        if given is not None:
+            raise InputError(f"{name} needs images to test the file on; give test=.")
 
 
 def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ class Bound:
 
     def broken_by(self, parity: Parity) -> bool:
         """Whether a file is too far from its Keras model; NaN always is."""
-        near = self.max_error is None or parity.max_error <= self.max_error
+        near = parity.max_error <= (inf if self.max_error is None else self.max_error)
         return not (parity.agreement >= self.min_agreement and near)
 
 

@@ -83,7 +83,7 @@ def lower(
             has no integer version or any kind for one with an operation that TFLite lacks
             altogether.
     """
-    _check_choices(kind, io, batch, scores)
+    check_choices(kind, io, batch, scores)
     shape = image_shape(model)
     if is_quantize_aware(model):
         changes = [bool(keep_float), scores != "model", preprocessing not in (None, PIXELS)]
@@ -97,7 +97,7 @@ def lower(
         raise InputError(
             f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
         )
-    _check_selective(kind, keep_float)
+    check_selective(kind, keep_float)
     clean = prepare(model, scores=scores, preprocessing=preprocessing)
     keep = keeper(clean, keep_float) if keep_float else None
     if representative is not None and preprocessing is not None:
@@ -135,7 +135,7 @@ def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> byte
     return with_uint8_ends(content) if io == "uint8" else content
 
 
-def _check_choices(kind: str, io: str | None, batch: int | None, scores: str) -> None:
+def check_choices(kind: str, io: str | None, batch: int | None, scores: str) -> None:
     if kind not in KINDS:
         raise InputError(
             f"quantize must be one of {', '.join(KINDS)}, got {kind!r}."
@@ -161,7 +161,7 @@ def _check_quantize_aware(kind: Quantize, changed: bool) -> None:
         )
 
 
-def _check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
+def check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
     if isinstance(keep_float, str):
         raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
     if keep_float and kind not in SELECTIVE:

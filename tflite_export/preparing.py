@@ -41,6 +41,11 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
             "model must take [n, height, width, channels] and give [n, classes],"
             f" got {image.shape} and {scores.shape}."
         )
+    if scores.shape[-1] == 1:
+        raise InputError(
+            "model gives one score, whose class a file cannot be compared by; end it in two and a"
+            " softmax."
+        )
     if None in image.shape[1:]:
         raise InputError(
             f"model takes images of any size, {image.shape}; build it with a fixed input shape,"
@@ -73,7 +78,7 @@ def prepare(
     image_shape(model)
     # It may be sequential, or have its one output in a list.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    _check_quantization(model)
+    check_quantization(model)
     stuck = next(_not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
         raise InputError(
@@ -81,7 +86,7 @@ def prepare(
             " another precision or scores= asks for: give its class a get_config()."
         )
     with _float32():
-        clean = model if stuck else reworded(fuse(_in_float32(model)))
+        clean = model if stuck else reworded(fuse(in_float32(model)))
         if scores != "model":
             clean = _ending_in(clean, scores)
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
@@ -105,7 +110,7 @@ def _float32() -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def _check_quantization(model: keras.Model) -> None:
+def check_quantization(model: keras.Model) -> None:
     for layer in inner_layers(model):
         if mode := getattr(layer, "quantization_mode", None):
             raise InputError(
@@ -132,7 +137,7 @@ def _is_float32(model: keras.Model) -> bool:
     return all(layer.dtype_policy.name == "float32" for layer in inner_layers(model))
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
+def in_float32(model: keras.Model) -> keras.Model:
     """`model` itself or, if a part of it has another precision, a float32 copy with its weights."""
     if _is_float32(model):
         return model

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
-from ai_edge_quantizer import qtyping, quantizer
+from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
@@ -61,7 +61,8 @@ def quantize_weights(content: bytes, kind: str, keep: Keep | None) -> bytes:
     work = quantizer.Quantizer(content)
     # Of two recipes for a step, the later holds if it has one for this operator.
     if kind == "dynamic":
-        work.add_dynamic_config(".*", _EVERY, 8)
+        # As TensorFlow does it, which leaves small kernels in float.
+        work.load_quantization_recipe(recipe.dynamic_legacy_wi8_afp32())
     else:
         work.add_weight_only_config(".*", _EVERY, 8)
     if kind == "weight_int4":

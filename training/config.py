@@ -19,6 +19,7 @@ _NOT_MODEL_ARGS = {
     "include_top": None,
     "pooling": None,
     "classifier_activation": None,
+    "include_preprocessing": None,  # batches are preprocessed
 }
 
 

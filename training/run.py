@@ -207,10 +207,11 @@ def resume(
                 " force=True (--force) to go on with the new ones, or leave them out."
             )
         run = _open_run(folder, replace(stored, config=config))
-        settings = replace(run.settings, input_shape=input_shape(config, run.data))
-        run = replace(run, settings=settings)
+        if differences:
+            settings = replace(run.settings, input_shape=input_shape(config, run.data))
+            run = replace(run, settings=settings)
         trained = prepare(
-            settings,
+            run.settings,
             run.steps,
             devices,
             representative=run.representative,
@@ -220,7 +221,7 @@ def resume(
             checkpoint.restore(trained.model, trained.averages)
         step = progress.step * progress.config.batch_size // config.batch_size
         progress = replace(progress, config=config, step=step)
-        folder.write_settings(settings)
+        folder.write_settings(run.settings)
         folder.write_log(progress.history)
         folder.keep_if_best(progress.history)
         return _fit_and_evaluate(run, trained, progress)

@@ -130,6 +130,8 @@ def test_mixed_precision_gives_the_file_of_the_float32_twin(policy, make):
     actual, expected = (Classifier(convert(m).content).predict(IMAGES) for m in (model, twin))
     np.testing.assert_array_equal(actual, expected)
     assert {layer.dtype_policy.name for layer in model.layers} == {policy}
+    # In half precision the model itself would be further from the file than the gate allows.
+    assert convert(model, test=IMAGES).report.max_error < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +167,12 @@ class Subclassed(keras.Model):
         (lambda: model_of(shape=(None, None, 3)), "any size.*fixed input shape"),
         (lambda: keras.Sequential([keras.Input((5,)), layers.Dense(3)]), "height, width"),
         (lambda: keras.Sequential([keras.Input(SHAPE), layers.Conv2D(3, 1)]), "classes"),
+        (
+            lambda: keras.Sequential(
+                [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, "sigmoid")]
+            ),
+            "one score.*two",
+        ),
     ],
 )
 def test_models_that_are_no_such_classifier_are_refused(make, message):

@@ -117,6 +117,9 @@ def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
         ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
         ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
         ("none", {"dataset": "image_folder:nowhere"}, "nowhere"),
+        ("int8", {"io": "int4"}, "io must be one of .*, got 'int4'"),
+        ("int8", {"preprocessing": None, "dataset": None, "pixels": True}, "--pixels needs"),
+        ("dynamic", {"dataset": None, "min_agreement": 0.9}, "min_agreement needs images"),
         ("none", {"min_agreement": 2.0}, r"min_agreement must be from 0 to 1, got 2\.0"),
     ],
 )
@@ -133,6 +136,7 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     (tmp_path / "notes.md").write_bytes(b"mine")
     for name, message in {
         "missing/model.tflite": "existing folder",
+        "model.json": "must end in .tflite",
         "folder.tflite": "is a folder",
         "old.tflite": "exists",
         "notes.tflite": r"notes\.md' exists",

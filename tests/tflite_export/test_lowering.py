@@ -185,7 +185,19 @@ def test_a_layer_kept_in_float_is_the_only_one(name, operations, io):
     )
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "weight_int8", "weight_int4"])
+def test_dynamic_with_a_layer_in_float_is_else_as_without():
+    """TensorFlow leaves kernels under 1,024 weights in float, such as those of the scores here."""
+    image = keras.Input(SHAPE)
+    x = layers.Conv2D(64, 3, strides=4, activation="relu", name="first")(image)
+    x = layers.Conv2D(32, 1, activation="relu", name="second")(x)
+    model = keras.Model(image, layers.Dense(4, name="scores")(layers.GlobalMaxPooling2D()(x)))
+    plain = weight_types(lower(model, "dynamic"))["FLOAT32"]
+    assert 32 * 4 < plain < 1024
+    content = lower(model, "dynamic", keep_float=["second"])
+    assert weight_types(content)["FLOAT32"] == pytest.approx(plain + 64 * 32, abs=4)  # a bias of 0
+
+
+@pytest.mark.parametrize("kind", ["weight_int8", "weight_int4"])
 def test_weights_of_a_layer_kept_in_float(kind):
     model = ambiguous()
     content = lower(model, kind, keep_float=["conv_1", "scores"])

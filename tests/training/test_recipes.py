@@ -153,7 +153,7 @@ def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
     config = found[0]
     assert (config.epochs, config.ema, config.flip, config.freeze) == (5, 0.9, False, 3)
     assert config.model_args == {"alpha": 0.5}
-    assert config.recipe == "fast 1"
+    assert config.recipe == "fast 2"
     assert config.batch_size == training.TrainConfig.model_fields["batch_size"].default
     assert call(*words, "--recipe", "fats")[0] == 2
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization.flattening import flatten
 from tflite_export.fake_quantization.layers import (
     FakeQuantize,
@@ -57,7 +58,9 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
 
     Returns:
         A functional model, not compiled, with the layers of `fuse(model)` under their names. It
-        can be trained, saved, loaded (where `tflite_export` is imported) and converted.
+        can be trained, saved, loaded (where `tflite_export.fake_quantization` is imported) and
+        converted. It gives the scores of its file but for values halfway between two steps, which
+        may be rounded the other way: over a deep network that adds up to some steps.
 
     Raises:
         InputError: the model has a layer that cannot be trained for int8, which is named;
@@ -101,19 +104,9 @@ def to_int8(model: keras.Model, io: str = "int8", batch: int | None = 1) -> byte
         io: type of the input and the output: "int8", "uint8" or "float32".
         batch: images at a time, None for any number.
     """
-    specification = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, "image")
-
-    @tf.function(input_signature=[specification], autograph=False)
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"scores": model(image, training=False)}
-
-    # See tflite_export.convert: weights become constants only if they are reached from a module.
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
-    functions = [serve.get_concrete_function()]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
+    converter = make_converter(model, (batch, *model.input_shape[1:]))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
-    with warnings.catch_warnings():
+    with built_in_alone(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return converter.convert()

@@ -11,6 +11,7 @@ from keras_archs.graph import check_functional, inner_layers, is_functional
 from keras_archs.layers.base import Block
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.surgery import new_inputs
+from tflite_export.preparing import check_quantization, in_float32
 
 
 def flatten(model: keras.Model) -> keras.Model:
@@ -26,26 +27,11 @@ def flatten(model: keras.Model) -> keras.Model:
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     check_functional(model)
-    flat = _in_float32(model)
+    check_quantization(model)
+    flat = in_float32(model)
     while any(map(_is_nested, flat.layers)):
         flat = _open(flat)
     return fuse(flat)
-
-
-def _in_float32(model: keras.Model) -> keras.Model:
-    def rebuild(layer: Any) -> Any:
-        if not isinstance(layer, keras.layers.Layer):
-            return layer
-        if getattr(layer, "quantization_mode", None):
-            raise InputError(f"model is quantised already, in {layer.name}; give the float one.")
-        config = layer.get_config()
-        return type(layer).from_config(config | ({"dtype": "float32"} if "dtype" in config else {}))
-
-    copy = keras.models.clone_model(
-        model, new_inputs(model), clone_function=rebuild, recursive=True
-    )
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _is_nested(layer: Any) -> bool:
