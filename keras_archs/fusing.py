@@ -12,6 +12,7 @@ from keras_archs.errors import InputError
 from keras_archs.graph import Call, calls, check_functional, is_functional
 from keras_archs.layers.activation import Activation
 from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.layers.stochastic_depth import StochasticDepth
@@ -28,7 +29,7 @@ IDENTITIES = {
     StochasticDepth,
 }
 DEPTHWISE = {layers.DepthwiseConv2D, DepthwiseConv2D}
-LINEAR = {layers.Conv2D, layers.SeparableConv2D, layers.Dense, *DEPTHWISE}
+LINEAR = {layers.Conv2D, layers.SeparableConv2D, layers.Dense, Dense, *DEPTHWISE}
 ACTIVATIONS = {layers.Activation, Activation}
 NORMS = {layers.BatchNormalization, BatchNormalization}
 

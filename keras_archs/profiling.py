@@ -106,6 +106,7 @@ def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None)
 
 def _rows(model: keras.Model, prefix: str, seen: set[int]) -> list[LayerProfile]:
     rows = []
+    batch = model.inputs[0].shape[0] or 1
     for call in calls(model):
         layer = call.operation
         if isinstance(layer, keras.Model):
@@ -119,7 +120,9 @@ def _rows(model: keras.Model, prefix: str, seen: set[int]) -> list[LayerProfile]
                 type=type(layer).__name__,
                 output_shape=tuple(call.outputs[0].shape[1:]),
                 parameters=_parameters(layer) if first else 0,
-                multiply_adds=sum(map(_multiply_adds, (call, *opened(call)))),
+                # What a layer is made of is counted for one image, whatever the batch.
+                multiply_adds=_multiply_adds(call) // batch
+                + sum(map(_multiply_adds, opened(call))),
                 activation_bytes=sum(map(_bytes, call.outputs)),
             )
         )
@@ -136,10 +139,13 @@ def _bytes(tensor: Any) -> int:
 
 
 def _multiply_adds(call: Call) -> int:
-    """Each position of the map meets each weight of the kernel once."""
+    """Each position of the map meets each weight of the kernel once, in all images of the batch.
+
+    A batch of unknown size counts as one image.
+    """
     layer = call.operation
     # Inside a layer the first axis is known, and may be that of one image's heads.
-    positions = math.prod(size for size in call.outputs[0].shape[:-1] if size is not None)
+    positions = _positions(call.outputs[0])
     # Keras does not export the classes of its operations.
     match type(layer).__name__:
         case "Matmul":
@@ -148,7 +154,7 @@ def _multiply_adds(call: Call) -> int:
             return _einsum(layer.subscripts, call)
     match layer:
         case layers.Conv2DTranspose() | layers.Conv1DTranspose() | layers.Conv3DTranspose():
-            positions = math.prod(call.inputs[0].shape[1:-1])
+            positions = _positions(call.inputs[0])
             kernels = [layer.kernel]
         case layers.SeparableConv1D() | layers.SeparableConv2D():
             kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
@@ -164,6 +170,10 @@ def _multiply_adds(call: Call) -> int:
         case _:
             kernels = []
     return positions * sum(math.prod(kernel.shape) for kernel in kernels)
+
+
+def _positions(tensor: Any) -> int:
+    return math.prod(size for size in tensor.shape[:-1] if size is not None)
 
 
 def _einsum(subscripts: str, call: Call) -> int:

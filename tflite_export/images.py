@@ -25,7 +25,9 @@ def read_image(
     """The pixels of an image file, uint8 [height, width, channels], as evaluation sees them.
 
     The image is turned upright as its EXIF data say, cut if `crop` is given, and resized whole,
-    bilinear with antialiasing, as `training.data.make_batches` does with TensorFlow.
+    bilinear with antialiasing, as `training.data.make_batches` does with TensorFlow. TensorFlow
+    alone does not turn images: one with such EXIF data was trained and evaluated as it is stored.
+    Of gray values of 16 bits the high byte counts, as it does there.
 
     Args:
         path: a file of any format that Pillow reads; of several frames the first is taken.
@@ -40,7 +42,10 @@ def read_image(
     height, width, channels = shape
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+                image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
+            image = image.convert("L" if channels == 1 else "RGB")
     except Image.UnidentifiedImageError as error:
         raise input_error(f"{str(path)!r} is not an image that Pillow can read.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -28,7 +28,8 @@ class Latency:
         delegate: what computed: "XNNPACK", where it took over at least a part of the file, or
             "built-in kernels" alone.
         multiply_adds: of the file for an image, see `count_multiply_adds`.
-        peak: multiply-adds a second, see `measure_peak`, measured right after the runs.
+        peak: multiply-adds a second, see `measure_peak`, measured right after the runs; NaN where
+            that failed.
     """
 
     median_ms: float
@@ -46,6 +47,7 @@ class Latency:
         """Multiply-adds a second over the peak; int8 may come out above 1, for the peak is float32.
 
         Small networks stay far below: their time goes into reading weights and starting operators.
+        NaN where the peak is.
         """
         return self.multiply_adds / (self.median_ms / 1e3) / self.peak
 
@@ -112,6 +114,8 @@ def count_multiply_adds(content: bytes) -> int:
     return total
 
 
+_PATIENCE = 60
+"""Seconds for the peak; the slowest machines take a few."""
 # Short ones, and the best of many: the machine's other work can only make one slower.
 _PRODUCT = """
 import time, numpy
@@ -136,13 +140,19 @@ _LIMITS = (
 def measure_peak(threads: int) -> float:
     """Float32 multiply-adds a second that this machine reaches: NumPy's product of two matrices.
 
-    It takes half a second.
+    It takes half a second. Where it fails, or takes a minute, the result is NaN: nothing else of a
+    file depends on it.
     """
-    found = subprocess.run(
-        [sys.executable, "-c", _PRODUCT],
-        env={**os.environ, **dict.fromkeys(_LIMITS, str(threads))},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(found.stdout)
+    try:
+        # -P: the working directory is no place to import from.
+        found = subprocess.run(
+            [sys.executable, "-P", "-c", _PRODUCT],
+            env={**os.environ, **dict.fromkeys(_LIMITS, str(threads))},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_PATIENCE,
+        )
+        return float(found.stdout)
+    except (subprocess.SubprocessError, OSError, ValueError):
+        return math.nan

@@ -20,6 +20,8 @@ from tflite_export.errors import input_error
 
 LABELS, FACTS = "labels.txt", "keras_archs.json"
 _FORMAT = 1
+_LARGEST = 16 << 20
+"""Bytes that no list of classes has."""
 # What zipfile raises for bytes that are none, or damaged.
 _NO_ARCHIVE = (
     zipfile.BadZipFile,
@@ -27,6 +29,7 @@ _NO_ARCHIVE = (
     RuntimeError,
     EOFError,
     OSError,
+    IndexError,
     struct.error,
     zlib.error,
 )
@@ -69,7 +72,12 @@ class Metadata:
             object.__setattr__(self, name, value if value is None else tuple(value))
         if isinstance(self.scale, Sequence):
             object.__setattr__(self, "scale", tuple(self.scale))
-        channels = self.image_shape[-1]
+        shape = self.image_shape
+        if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+            raise input_error(f"image_shape must be 3 whole numbers from 1 on, got {shape}.")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise input_error(f"crop must be None or above 0 and at most 1, got {self.crop}.")
+        channels = shape[-1]
         for name, values in (("mean", self.mean), ("scale", np.atleast_1d(self.scale))):
             if channels != 1 and len(values) not in (1, channels):
                 raise input_error(f"{name} must hold 1 or {channels} values, got {len(values)}.")
@@ -145,19 +153,30 @@ def read_metadata(content: bytes) -> Metadata | None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            files = {name: archive.read(name).decode() for name in archive.namelist()}
+            # What others have put beside does not matter, nor what could swell when it is read.
+            files = {
+                entry.filename: archive.read(entry)
+                for entry in archive.infolist()
+                if entry.filename in {FACTS, LABELS}
+                and entry.compress_type == zipfile.ZIP_STORED
+                and entry.file_size < _LARGEST
+            }
     except _NO_ARCHIVE:
         return None
     if FACTS not in files:
         return None
     try:
         facts = json.loads(files[FACTS])
-        version = facts.pop("format")
-        if version != _FORMAT:
-            raise input_error(
-                f"content has metadata of format {version}, which needs a later keras-archs."
-            )
-        lines = files[LABELS].removesuffix("\n").split("\n") if LABELS in files else None
-        return Metadata(class_names=None if lines is None else tuple(lines), **facts)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise input_error(f"content has damaged metadata ({FACTS}).") from error
+        version, found = facts.pop("format"), None
+        if version == _FORMAT:
+            lines = None
+            if LABELS in files:
+                lines = tuple(files[LABELS].decode().removesuffix("\n").split("\n"))
+            found = Metadata(class_names=lines, **facts)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise input_error(f"content has damaged metadata ({FACTS} or {LABELS}).") from error
+    if found is None:
+        raise input_error(
+            f"content has metadata of format {version}, which needs a later keras-archs."
+        )
+    return found

@@ -38,13 +38,18 @@ def predict(arguments: Sequence[str]) -> None:
             f"source={str(options.model)!r} does not say how its images are prepared: it is"
             " damaged, or no file of `keras-archs export`."
         )
+    names = metadata.class_names or [f"class {index}" for index in range(classifier.classes)]
+    if len(names) != classifier.classes:
+        raise input_error(
+            f"source={str(options.model)!r} is damaged: it has {len(names)} class names for"
+            f" {classifier.classes} outputs."
+        )
     images = [read_image(path, metadata.image_shape, metadata.crop) for path in options.images]
     # One after the other, for as floats they take four times the memory.
     scores = np.concatenate([classifier.predict(metadata.preprocess(x[None])) for x in images])
     if not metadata.probabilities:
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores = exponentials / exponentials.sum(axis=1, keepdims=True)
-    names = metadata.class_names or [f"class {index}" for index in range(classifier.classes)]
     for path, row in zip(options.images, scores, strict=True):
         print(path)
         for index in np.argsort(-row, kind="stable")[: options.top]:

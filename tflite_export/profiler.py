@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 _VERSIONS = ("2.3.",)
+_PATIENCE = 10
+"""Seconds for a run, and for the start."""
 # Of the table that the profiler prints: kind, start, first time, mean time, share, cumulated share,
 # kilobytes, calls, name.
 _ROW = re.compile(r"\s*(\S.*?)\s+[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%\s+[\d.]+%\s+\S+\s+(\d+)\s+\[")
@@ -88,7 +90,8 @@ def profile(content: bytes, image: bytes, *, threads: int, repeats: int, warmup:
     """Profiles a file of batch 1 on an image, the bytes of its input.
 
     Raises:
-        RuntimeError: LiteRT is of a version whose profiler is not known here, or fails.
+        RuntimeError: LiteRT is of a version whose profiler is not known here, or the profiler fails
+            or does not end.
     """
     installed = version("ai-edge-litert")
     if not installed.startswith(_VERSIONS):
@@ -96,12 +99,18 @@ def profile(content: bytes, image: bytes, *, threads: int, repeats: int, warmup:
         raise RuntimeError(f"The profiler needs ai-edge-litert {known}, not {installed}.")
     numbers = map(str, (len(image), threads, repeats, warmup))
     # -P: the folder of this file is no place to import from.
-    ended = subprocess.run(
-        [sys.executable, "-P", __file__, *numbers],
-        input=image + content,
-        capture_output=True,
-        check=False,
-    )
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", __file__, *numbers],
+            input=image + content,
+            capture_output=True,
+            check=False,
+            timeout=_PATIENCE * (1 + warmup + repeats),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"LiteRT's profiler had not ended after {error.timeout:g} seconds."
+        ) from error
     table = _TABLE.search(ended.stdout.decode())
     rows = [] if table is None else list(filter(None, map(_ROW.match, table[1].splitlines())))
     if ended.returncode or not rows:

@@ -152,6 +152,12 @@ def _cpp(facts: _Facts) -> str:
     source, target = _CPP[facts.source.dtype], _CPP[facts.target.dtype]
     order = "BGR" if facts.metadata.bgr else "RGB" if channels == 3 else "gray"
     stored = "value"
+    cut = ""
+    if facts.metadata.crop:
+        cut = (
+            f"\n// They are of the centred square of {facts.metadata.crop} of the image's shorter"
+            " side, resized."
+        )
     if source != "float":
         low, high = facts.source.limits
         steps = f"std::nearbyint(value / {facts.source.scale or 1.0}f) + {facts.source.zero}"
@@ -170,7 +176,7 @@ def _cpp(facts: _Facts) -> str:
 #include "tflite/kernels/register.h"
 #include "tflite/model.h"
 
-// pixels: {height} x {width} x {channels}, row by row, {order}, 0..255. Gives {facts.scores}.
+// pixels: {height} x {width} x {channels}, row by row, {order}, 0..255. Gives {facts.scores}.{cut}
 std::vector<float> classify(const std::vector<std::uint8_t>& pixels) {{
   static const auto model = tflite::FlatBufferModel::BuildFromFile({facts.name});
   static const auto interpreter = [] {{
@@ -213,6 +219,15 @@ def _kotlin(facts: _Facts) -> str:
         low, high = facts.source.limits
         steps = f"Math.round(value / {facts.source.scale or 1.0}f) + {facts.source.zero}"
         put = f"input.put(({steps}).coerceIn({low}, {high}).toByte())"
+    image, cropped = "bitmap", ""
+    if facts.metadata.crop:
+        image = "square"
+        cropped = f"""\
+        val side = Math.round({facts.metadata.crop}f * minOf(bitmap.width, bitmap.height))
+            .coerceAtLeast(1)
+        val (left, top) = (bitmap.width - side) / 2 to (bitmap.height - side) / 2
+        val square = Bitmap.createBitmap(bitmap, left, top, side, side)
+"""
     get = "output.float"
     if facts.target.dtype != "float32":
         byte = "output.get()" if facts.target.dtype == "int8" else "(output.get().toInt() and 255)"
@@ -241,7 +256,7 @@ class Classifier(context: Context) {{
     /** The {facts.scores} of {facts.classes} classes. */
     fun classify(bitmap: Bitmap): FloatArray {{
         val pixels = IntArray({height * width})
-        Bitmap.createScaledBitmap(bitmap, {width}, {height}, true)
+{cropped}        Bitmap.createScaledBitmap({image}, {width}, {height}, true)
             .getPixels(pixels, 0, {width}, 0, 0, {width}, {height})
         input.rewind()
         {loop}

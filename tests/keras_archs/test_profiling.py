@@ -29,6 +29,29 @@ def test_every_kind_of_layer_by_hand():
     assert rows["depthwise"].parameters == 9 * 6 * 2 + 12
 
 
+def test_a_fixed_batch_counts_as_one_image():
+    def cost(batch):
+        inner_inputs = keras.Input((8, 8, 4), batch_size=batch)
+        x = keras.layers.SeparableConv2D(4, 3, padding="same")(inner_inputs)
+        inner = keras.Model(inner_inputs, x, name="inner")
+        inputs = keras.Input((16, 16, 3), batch_size=batch)
+        x = inner(keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs))
+        x = keras.layers.Conv2DTranspose(4, 2, strides=2)(x)
+        x = keras_archs.MultiHeadSelfAttention2D(2)(x)
+        tokens = keras.layers.Reshape((-1, 4))(x)
+        x = keras.ops.matmul(tokens, keras.ops.transpose(tokens, (0, 2, 1)))
+        x = keras.ops.einsum("bij,bjk->bik", x, tokens)
+        model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(x)))
+        return keras_archs.profile(model)
+
+    fixed, free = cost(8), cost(None)
+    assert [row.multiply_adds for row in fixed.layers] == [row.multiply_adds for row in free.layers]
+    assert fixed.activation_bytes == free.activation_bytes
+    assert all(
+        row.multiply_adds for row in fixed.layers if row.type in {"Matmul", "Einsum", "Dense"}
+    )
+
+
 def test_nested_and_shared_layers_count_their_weights_once_and_their_work_each_time():
     shared = keras.layers.Conv2D(3, 3, padding="same", use_bias=False, name="shared")
     inner_inputs = keras.Input((8, 8, 3))

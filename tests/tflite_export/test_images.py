@@ -45,6 +45,16 @@ def test_every_kind_of_pixel_becomes_gray_or_rgb(mode, tmp_path):
         assert read_image(path, (24, 24, channels)).shape == (24, 24, channels)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_of_16_bits_keeps_its_high_byte(channels, tmp_path):
+    values = np.array([[0, 255, 256], [0x1280, 0x80FF, 0xFFFF]], np.uint16)
+    path = tmp_path / "image.png"
+    Image.fromarray(values).save(path)
+    actual = read_image(path, (2, 3, channels))
+    np.testing.assert_array_equal(actual, tf.io.decode_png(path.read_bytes(), channels))
+    np.testing.assert_array_equal(actual[..., 0], [[0, 0, 1], [0x12, 0x80, 0xFF]])
+
+
 def test_an_image_is_turned_as_its_exif_data_say(tmp_path):
     upright = np.zeros((24, 24, 3), np.uint8)
     upright[:12] = 255

@@ -1,5 +1,7 @@
 """What a file costs: against arithmetic, Keras, and the interpreter's own clock."""
 
+import math
+
 import keras
 import pytest
 from keras import layers
@@ -45,6 +47,24 @@ def test_latency_names_what_computed_and_how_near_the_peak():
 def test_the_peak_is_of_so_many_threads():
     one = measure_peak(1)
     assert measure_peak(2) > 0.5 * one  # two threads of one core share it
+
+
+def test_the_peak_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert measure_peak(1) > 0
+
+
+def test_processes_that_do_not_end_cost_no_latency(monkeypatch):
+    classifier = Classifier(file_of("none"))
+    monkeypatch.setattr("tflite_export.latency._PATIENCE", 0.01)
+    latency = classifier.latency(IMAGE, repeats=3, warmup=0)
+    assert latency.median_ms > 0
+    assert math.isnan(latency.peak)
+    assert math.isnan(latency.share_of_peak)
+    monkeypatch.setattr("tflite_export.profiler._PATIENCE", 0.001)
+    with pytest.raises(RuntimeError, match=r"had not ended after 0\.004 seconds"):
+        classifier.profile(IMAGE, repeats=3, warmup=0)
 
 
 @pytest.mark.parametrize("kind", ["none", "int8"])

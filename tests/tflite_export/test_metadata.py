@@ -208,12 +208,71 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
         ({"class_names": ("a", "b", "c", "")}, "one line each, got ''"),
         ({"mean": (1.0, 2.0)}, "mean must hold 1 or 3 values, got 2"),
         ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
+        ({"image_shape": (24, 24)}, r"image_shape must be 3 whole numbers .*got \(24, 24\)"),
+        ({"crop": 1.5}, "crop must be None or above 0 and at most 1, got 1.5"),
         ({"preprocessing_inside": True}, "mean must be 0 and scale 1"),
     ],
 )
 def test_metadata_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         attach(file_of("none"), metadata(**changes))
+
+
+def zipped(*members):
+    """A ZIP of (name or entry, content) alone; reading metadata needs no network in front."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def facts_of(**changes):
+    facts = {"mean": [0], "scale": 1, "bgr": False, "image_shape": [8, 8, 3], "quantize": "none"}
+    return "keras_archs.json", json.dumps({"format": 1, **facts, **changes})
+
+
+def test_what_others_have_put_beside_does_not_matter():
+    labels = ("labels.txt", "a\nb\n")
+    expected = read_metadata(zipped(facts_of(), labels))
+    assert expected.class_names == ("a", "b")
+    image = ("image.jpg", b"\xff\xd8\xff")
+    assert read_metadata(zipped(image, facts_of(), labels)) == expected
+    named = zipped(("na_me.txt", b""), facts_of(), labels).replace(b"na_me", b"na\xefme")
+    assert read_metadata(named) == expected
+
+
+def test_members_that_could_swell_are_not_read():
+    def swelling(name, content, size):
+        entry = zipfile.ZipInfo(name)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        return entry, content + " " * size
+
+    assert read_metadata(zipped(swelling(*facts_of(), 1000))) is None
+    name, content = facts_of()
+    assert read_metadata(zipped((name, content + " " * (16 << 20)))) is None
+    assert read_metadata(zipped((name, content + " " * 1000))) is not None
+    found = read_metadata(zipped(facts_of(), swelling("labels.txt", "a\nb\n", 1000)))
+    assert found.class_names is None
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        *[
+            (facts_of(image_shape=shape), "damaged")
+            for shape in ([], [8, 8], [8, 8, 0], [8.0, 8.0, 3.0], "abc", None, [8, 8, 3, 1])
+        ],
+        *[(facts_of(crop=crop), "damaged") for crop in (0, -0.5, 1.5, float("nan"), "all")],
+        (("keras_archs.json", "[" * 100_000), "damaged"),
+        (("keras_archs.json", "[]"), "damaged"),
+        (("keras_archs.json", b"\xff"), "damaged"),
+        (facts_of(format=2), "later keras-archs"),
+    ],
+)
+def test_facts_that_cannot_be_are_one_error(member, message):
+    with pytest.raises(InputError, match=message):
+        read_metadata(zipped(member))
 
 
 def test_content_that_is_no_classifier_is_refused():

@@ -1,10 +1,12 @@
 """`keras-archs predict`: what it prints, what it refuses, and that it needs next to nothing."""
 
 import inspect
+import io
 import os
 import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -60,6 +62,12 @@ def folder(tmp_path):
         Image.fromarray(numbers.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
     (tmp_path / "bare.tflite").write_bytes(file_of("none"))
     (tmp_path / "half.tflite").write_bytes((tmp_path / "none.tflite").read_bytes()[:5000])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        facts = archive.read("keras_archs.json")
+    (tmp_path / "short.tflite").write_bytes(file_of("none"))
+    with zipfile.ZipFile(tmp_path / "short.tflite", "a") as archive:
+        archive.writestr("keras_archs.json", facts)
+        archive.writestr("labels.txt", "lying\nstanding\n")
     (tmp_path / "text.jpg").write_text("no image")
     return tmp_path
 
@@ -99,6 +107,7 @@ def test_prints_numbers_for_names_and_turns_logits_into_probabilities(predict, f
         ("half.tflite cat.jpg", "'half.tflite') is not a working TFLite file"),
         ("cat.jpg cat.jpg", "'cat.jpg') is not a working TFLite file"),
         ("bare.tflite cat.jpg", "'bare.tflite' does not say how its images are prepared"),
+        ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 outputs"),
         ("none.tflite", "required: IMAGE"),
         ("none.tflite cat.jpg --top 0", "--top: must be a whole number from 1 on, got '0'"),
         ("none.tflite cat.jpg --threads two", "--threads: must be a whole number"),

@@ -147,6 +147,13 @@ def branches():
     return classifier(source, layers.LeakyReLU()(nested(x)))
 
 
+def attentive():
+    """A non-local block: our own dense layers, softmax, and products of what is computed."""
+    source = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same")(source)
+    return classifier(source, keras_archs.layers.NonLocalBlock()(x))
+
+
 def classifier(source, x):
     return keras.Model(source, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
 
@@ -169,7 +176,7 @@ def images_for(model, count=64):
     return (pixels / 127.5 - 1).astype("float32")
 
 
-@pytest.mark.parametrize("make", [mobilenet, residual, gated, branches])
+@pytest.mark.parametrize("make", [mobilenet, residual, gated, branches, attentive])
 def test_the_file_computes_as_the_model_does(make, tmp_path):
     model = as_trained(make())
     images = images_for(model)
@@ -295,6 +302,17 @@ def test_mixed_precision_becomes_float32_and_frozen_layers_stay_so():
     assert {layer.compute_dtype for layer in aware.layers[1:]} == {"float32"}
     assert not aware.get_layer("conv1").trainable
     assert aware.get_layer("conv_dw_1").trainable
+
+
+def test_constants_of_preprocessing_do_not_learn_and_batch_norms_do():
+    source = keras.Input((8, 8, 3))
+    x = layers.Rescaling(1 / 127.5, -1, name="scaled")(source)
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0], name="normal")(x)
+    x = layers.BatchNormalization(name="norm")(layers.Activation("sigmoid")(x))
+    aware = quantize_aware(classifier(source, x))
+    found = {name: bool(aware.get_layer(name).trainable_weights) for name in ("scaled", "normal")}
+    assert found == {"scaled": False, "normal": False}
+    assert aware.get_layer("norm").trainable_weights
 
 
 @keras.saving.register_keras_serializable()

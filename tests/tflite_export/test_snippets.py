@@ -54,6 +54,19 @@ def test_other_languages_get_the_numbers_of_the_file(language):
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_other_languages_cut_what_evaluation_cut():
+    cut, whole = (
+        Snippets.of(attach(file_of("none"), metadata(crop=crop))) for crop in (0.875, None)
+    )
+    assert "0.875f * minOf(bitmap.width, bitmap.height)" in cut.kotlin
+    assert "createScaledBitmap(square, " in cut.kotlin
+    assert "createScaledBitmap(bitmap, " in whole.kotlin
+    assert "centred square of 0.875 of the image's shorter side" in cut.cpp
+    assert "square" not in whole.kotlin + whole.cpp
+    for program in (cut.kotlin, cut.cpp):
+        assert max(map(len, program.splitlines())) <= 120
+
+
 def test_a_file_that_says_nothing_of_itself_is_refused():
     with pytest.raises(InputError, match="must have metadata"):
         Snippets.of(file_of("none"))

@@ -13,6 +13,7 @@ from keras import activations, layers
 from keras_archs.errors import InputError
 from keras_archs.layers.activation import Activation
 from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
@@ -30,6 +31,7 @@ KERNELS: dict[type, Any] = {
     layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     DepthwiseConv2D: QuantizedDepthwiseConv2D,
     layers.Dense: QuantizedDense,
+    Dense: QuantizedDense,
 }
 # A factor and a shift for each channel, where no convolution has taken them in.
 AFFINE = {layers.BatchNormalization, BatchNormalization, LayerScale, PreprocessInput}

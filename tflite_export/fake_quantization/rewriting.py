@@ -151,8 +151,10 @@ class _Rewriter:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
         if isinstance(layer, PreprocessInput) and layer.preprocessing.bgr:
             raise unknown(layer, "it changes the order of the channels")
+        # Preprocessing has constants, which must not learn.
+        trainable = layer.trainable and bool(layer.trainable_weights)
         quantized = QuantizedDepthwiseConv2D(
-            1, name=layer.name, trainable=layer.trainable, dtype="float32"
+            1, name=layer.name, trainable=trainable, dtype="float32"
         )
 
         def step(x: Any, **_: Any) -> Any:
