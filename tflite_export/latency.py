@@ -28,7 +28,7 @@ class Latency:
         delegate: what computed: "XNNPACK", where it took over at least a part of the file, or
             "built-in kernels" alone.
         multiply_adds: of the file for an image, see `count_multiply_adds`.
-        peak: multiply-adds a second, see `measure_peak`, measured right after the runs; NaN where
+        peak: multiply-adds a second, see `measure_peak`, measured right after the runs; None where
             that failed.
     """
 
@@ -40,15 +40,17 @@ class Latency:
     threads: int
     delegate: str
     multiply_adds: int
-    peak: float
+    peak: float | None
 
     @property
-    def share_of_peak(self) -> float:
+    def share_of_peak(self) -> float | None:
         """Multiply-adds a second over the peak; int8 may come out above 1, for the peak is float32.
 
         Small networks stay far below: their time goes into reading weights and starting operators.
-        NaN where the peak is.
+        None where the peak is.
         """
+        if self.peak is None:
+            return None
         return self.multiply_adds / (self.median_ms / 1e3) / self.peak
 
 
@@ -137,10 +139,10 @@ _LIMITS = (
 )
 
 
-def measure_peak(threads: int) -> float:
+def measure_peak(threads: int) -> float | None:
     """Float32 multiply-adds a second that this machine reaches: NumPy's product of two matrices.
 
-    It takes half a second. Where it fails, or takes a minute, the result is NaN: nothing else of a
+    It takes half a second. Where it fails, or takes a minute, the result is None: nothing else of a
     file depends on it.
     """
     try:
@@ -155,4 +157,4 @@ def measure_peak(threads: int) -> float:
         )
         return float(found.stdout)
     except (subprocess.SubprocessError, OSError, ValueError):
-        return math.nan
+        return None

@@ -138,10 +138,16 @@ class Report(Parity):
     def speed(self) -> str:
         """How much the file computes, how near to the machine's peak, and in how much memory."""
         time = self.latency
+        peak = (
+            ""
+            if time.peak is None
+            else (
+                f", at {time.share_of_peak:.0%} of what NumPy's product of float32 matrices reached"
+                f" right after ({time.peak / 1e9:.1f} billion a second, threads: {time.threads})"
+            )
+        )
         return (
-            f"{time.multiply_adds / 1e6:.2f} million multiply-adds for an image, at"
-            f" {time.share_of_peak:.0%} of what NumPy's product of float32 matrices reached right"
-            f" after ({time.peak / 1e9:.1f} billion a second, threads: {time.threads})."
+            f"{time.multiply_adds / 1e6:.2f} million multiply-adds for an image{peak}."
             f" {self.arena_bytes / 1e3:.0f} kB for activations."
         )
 

@@ -10,15 +10,16 @@ from training.run_folder import RunFolder
 
 QAT_EPOCHS = 0.1
 """Epochs of quantisation-aware training, as a share of those before it."""
-QAT_RATE = 0.05
-"""Its learning rate, as a share of theirs."""
+QAT_OPTIMIZER, QAT_RATE = "adamw", 0.05
+"""Its optimizer, and its learning rate as a share of that optimizer's own. The rate of a network with
+batch norms, which make its scale of no matter, says nothing of one in which they are folded."""
 
 
 def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
     """The settings of a run, with its best model to start from, and over them those given here.
 
     `continue_from("runs/first", qat=True)` trains it for int8, by default for a tenth of the
-    epochs at a twentieth of the learning rate, without warm-up and in float32.
+    epochs, with AdamW at a twentieth of its usual learning rate, without warm-up and in float32.
 
     Args:
         run: a run's folder.
@@ -37,17 +38,18 @@ def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
     if "init" in overrides:
         raise InputError(f"init={overrides['init']!r} cannot go with a run to continue from.")
     own = base.model_dump()
-    if overrides.get("optimizer", base.optimizer) != base.optimizer:
+    if overrides.get("qat"):
+        own["optimizer"] = QAT_OPTIMIZER
+    if overrides.get("qat") or overrides.get("optimizer", base.optimizer) != base.optimizer:
         own = {name: value for name, value in own.items() if name not in OF_OPTIMIZER}
     arguments = {name: value for name, value in base.model_args.items() if name != "weights"}
     own["model_args"] = arguments | overrides.get("model_args", {})
     own["init"] = str(run)
     if overrides.get("qat"):
-        rates = TrainConfig(**own | {"optimizer": overrides.get("optimizer", base.optimizer)})
+        changes = {key: overrides[key] for key in ("optimizer", "batch_size") if key in overrides}
         own |= {
             "epochs": math.ceil(QAT_EPOCHS * base.epochs),
-            "learning_rate": QAT_RATE * rates.learning_rate,
-            "final_learning_rate": QAT_RATE * rates.final_learning_rate,
+            "learning_rate": QAT_RATE * TrainConfig(**own | changes).learning_rate,
             "warmup_epochs": 0,
             "precision": "float32",
             "progressive_from": None,
