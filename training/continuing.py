@@ -11,8 +11,8 @@ from training.run_folder import RunFolder
 QAT_EPOCHS = 0.1
 """Epochs of quantisation-aware training, as a share of those before it."""
 QAT_OPTIMIZER, QAT_RATE = "adamw", 0.05
-"""Its optimizer, and its learning rate as a share of that optimizer's own. The rate of a network with
-batch norms, which make its scale of no matter, says nothing of one in which they are folded."""
+"""Its optimizer, and its learning rate as a share of that optimizer's own. The rate of a network
+with batch norms, to which its scale is of no matter, says nothing once they are folded."""
 
 
 def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
