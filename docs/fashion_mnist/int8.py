@@ -5,14 +5,14 @@ from typing import Any
 
 import tflite_export
 import training
-from docs.fashion_mnist.variants import Variant
+from docs.fashion_mnist.variants import VARIANTS, Variant
 
 NETWORKS = {
     "mobilenet-0.25": Variant("mobilenet", 64, {"alpha": 0.25}),
-    "mobilenet-0.5": Variant("mobilenet", 64, {"alpha": 0.5}),
+    "mobilenet-0.5": VARIANTS["MobileNet"],
     "mobilenetv3large": Variant("mobilenetv3large", 64),
-    "resnet18": Variant("resnet18", 48),
-    "efficientnetb0": Variant("efficientnetb0", 64),
+    "resnet18": VARIANTS["ResNet"],
+    "efficientnetb0": VARIANTS["EfficientNet"],
 }
 SEEDS = range(3)
 QAT_EPOCHS = 1
