@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import Call, calls, check_functional, is_functional, symbolic
 from keras_archs.registry import create_model
 
@@ -98,6 +98,28 @@ def feature_extractor(
     check_levels(wanted, features, model)
     maps = [model.get_layer(features[level].name).output for level in wanted]
     return keras.Model(model.input, maps, name=f"{model.name}_features")
+
+
+def layer_at(model: keras.Model, place: int | str, argument: str) -> str:
+    """The name of a layer: that given, or of the last map of the level given.
+
+    Raises:
+        InputError: the model has no such layer or level; it names the argument that says so.
+    """
+    if isinstance(place, str):
+        names = [layer.name for layer in model.layers]
+        if place not in names:
+            raise InputError(
+                f"{argument}={place!r} is no layer of {model.name}.{did_you_mean(place, names)}"
+            )
+        return place
+    levels = {feature.level: feature.name for feature in feature_info(model)}
+    if place not in levels:
+        raise InputError(
+            f"{argument}={place!r}: {model.name} has no map of this level; allowed are"
+            f" {sorted(levels)} and the names of layers."
+        )
+    return levels[place]
 
 
 def check_levels(wanted: list[int], allowed: Collection[int], model: keras.Model) -> None:

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.features import feature_info
+from keras_archs.features import layer_at
 from keras_archs.graph import calls, check_functional, inner_layers
 
 
@@ -25,29 +24,12 @@ def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = Fa
         ValueError: the model is not functional, or has no such level or layer.
     """
     check_functional(model)
-    frozen = set() if until is None else upstream(model, _layer_name(model, until))
+    frozen = set() if until is None else upstream(model, layer_at(model, until, "until"))
     for layer in model.layers:
         # Keras hands down what is set only if the outer layer had another value before.
         for each in (layer, *inner_layers(layer)):
             is_norm = isinstance(each, keras.layers.BatchNormalization)
             each.trainable = layer.name not in frozen and not (batch_norm and is_norm)
-
-
-def _layer_name(model: keras.Model, until: int | str) -> str:
-    if isinstance(until, str):
-        names = [layer.name for layer in model.layers]
-        if until not in names:
-            raise InputError(
-                f"until={until!r} is no layer of {model.name}.{did_you_mean(until, names)}"
-            )
-        return until
-    levels = {feature.level: feature.name for feature in feature_info(model)}
-    if until not in levels:
-        raise InputError(
-            f"until={until!r}: {model.name} has no map of this level; allowed are"
-            f" {sorted(levels)}, the name of a layer, or None."
-        )
-    return levels[until]
 
 
 def upstream(model: keras.Model, name: str) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_archs.errors import InputError, did_you_mean
-from keras_archs.features import feature_info
+from keras_archs.features import layer_at
 from keras_archs.graph import check_functional
 
 
@@ -71,13 +71,7 @@ def _places(model: keras.Model, after: Sequence[str | int]) -> set[str]:
     places: set[str] = set()
     for place in after:
         if isinstance(place, int):
-            levels = {feature.level: feature.name for feature in feature_info(model)}
-            if place not in levels:
-                raise InputError(
-                    f"after={place!r}: {model.name} has no map of this level; allowed are"
-                    f" {sorted(levels)}."
-                )
-            places.add(levels[place])
+            places.add(layer_at(model, place, "after"))
             continue
         matches = fnmatch.filter(names, place)
         if not matches:

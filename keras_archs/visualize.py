@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.features import feature_info
+from keras_archs.errors import InputError
+from keras_archs.features import feature_info, layer_at
 from keras_archs.graph import calls, is_functional
 
 if TYPE_CHECKING:
@@ -179,21 +179,9 @@ def _logits(model: keras.Model) -> Any:
 
 
 def _layer(model: keras.Model, layer: str | int | None) -> keras.layers.Layer:
-    if isinstance(layer, str):
-        names = [each.name for each in model.layers]
-        if layer not in names:
-            raise InputError(
-                f"layer={layer!r} is no layer of {model.name}.{did_you_mean(layer, names)}"
-            )
-        return model.get_layer(layer)
-    levels = {feature.level: feature.name for feature in feature_info(model)}
-    level = max(levels) if layer is None else layer
-    if level not in levels:
-        raise InputError(
-            f"layer={layer!r}: {model.name} has no map of this level; allowed are"
-            f" {sorted(levels)} and names of layers."
-        )
-    return model.get_layer(levels[level])
+    if layer is None:
+        layer = feature_info(model)[-1].level
+    return model.get_layer(layer_at(model, layer, "layer"))
 
 
 def _output_of(

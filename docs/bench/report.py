@@ -1,6 +1,5 @@
 """What `make bench` writes: a table, a CSV file and a picture."""
 
-import csv
 import dataclasses
 import os
 import platform
@@ -8,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from docs import tables
 
 FOLDER = Path(__file__).parents[1]
 CSV, PICTURE, PAGE = (FOLDER / f"benchmarks.{suffix}" for suffix in ("csv", "png", "md"))
@@ -32,7 +33,8 @@ EXPLAINED = {
     " more being decoded than that, and flip. Peers: `image_dataset_from_directory` at 256x256 with"
     " Keras' RandomCrop and RandomFlip, or with RandomZoom in front of them, the nearest to a"
     " resized crop that Keras has; and `decode_jpeg` of whole files alone. Ratio: how many times as"
-    " many images a second. Memory over 20,000 steps: [picture](input_memory.png), drawn by"
+    " many images a second; twice a peer that has more than half of the last one's speed is out of"
+    " reach of whoever decodes. Memory over 20,000 steps: [picture](input_memory.png), drawn by"
     " `python -m docs.bench.memory_curve`.",
     "export": "TFLite files in float32 and, calibrated, in int8. Ratio: size, or time for one"
     " image, of ours divided by that of what `TFLiteConverter.from_keras_model` makes of the same"
@@ -99,24 +101,17 @@ def write(rows: list[Row]) -> None:
     kept = [row for row in _read() if row.section not in new]
     order = list(EXPLAINED)
     everything = sorted([*kept, *rows], key=lambda row: order.index(row.section))
-    with CSV.with_suffix(".part").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in everything)
-    CSV.with_suffix(".part").replace(CSV)
+    tables.write(CSV, map(dataclasses.asdict, everything))
     _draw(everything)
     PAGE.write_text(page(everything))
 
 
 def _read() -> list[Row]:
-    if not CSV.exists():
-        return []
     numbers = ("ours", "theirs", "ratio", "share")
-    with CSV.open(newline="") as file:
-        return [
-            Row(**{k: (float(v) if v else None) if k in numbers else v for k, v in row.items()})  # type: ignore[arg-type]
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Row(**{k: (float(v) if v else None) if k in numbers else v for k, v in row.items()})  # type: ignore[arg-type]
+        for row in tables.read(CSV)
+    ]
 
 
 def page(rows: list[Row]) -> str:
@@ -155,7 +150,7 @@ def table(rows: Iterable[Row]) -> list[str]:
         ]
         for row in rows
     ]
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *cells)]
+    return tables.markdown(head, cells)
 
 
 def _draw(rows: list[Row]) -> None:

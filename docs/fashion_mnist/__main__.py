@@ -1,12 +1,12 @@
 """Accuracy, speed and time to an accuracy on Fashion-MNIST: `make bench-fashion`."""
 
-import csv
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from docs import tables
 from docs.bench.report import machine
 from docs.fashion_mnist import data, int8, race
 from docs.fashion_mnist.variants import BEST, LONG, VARIANTS, run, run_best
@@ -125,34 +125,22 @@ def _write(table: str, rows: list[dict[str, Any]]) -> None:
     """Puts rows in the place of those of the same key, and makes the page anew."""
     key = KEYS[table]
     new = {str(row[key]): {name: str(value) for name, value in row.items()} for row in rows}
-    merged = {row[key]: row for row in _read(table)} | new
-    path = TABLES[table]
-    with path.with_suffix(".part").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(next(iter(merged.values()))))
-        writer.writeheader()
-        writer.writerows(merged.values())
-    path.with_suffix(".part").replace(path)
+    merged = {row[key]: row for row in tables.read(TABLES[table])} | new
+    tables.write(TABLES[table], merged.values())
     atomic_write(PAGE, _page().encode())
-
-
-def _read(table: str) -> list[dict[str, str]]:
-    if not TABLES[table].exists():
-        return []
-    with TABLES[table].open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _page() -> str:
     lines = ["# Fashion-MNIST", "", "Written by `make bench-fashion`."]
     for table, explained in EXPLAINED.items():
-        rows = _read(table)
+        rows = tables.read(TABLES[table])
         if not rows:
             continue
         head = [name for name in rows[0] if name != "machine"]
-        cells = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
+        cells = ([row[name] for name in head] for row in rows)
         lines += ["", f"## {table.capitalize()}", "", explained, ""]
         lines += [f"{name}." for name in dict.fromkeys(row["machine"] for row in rows)]
-        lines += ["", *(f"| {' | '.join(line)} |" for line in cells)]
+        lines += ["", *tables.markdown(head, cells)]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> di
     settings = NETWORKS[name].settings(dataset, epochs) | {"seed": seed}
     training.train(training.load_recipe("fast", **settings), out, overwrite=True)
     plain = _report(out)
-    row = {
+    row: dict[str, Any] = {
         "network": f"{name}, seed {seed}",
         "pixels": NETWORKS[name].image_size,
         "epochs": training.load_run(out).settings.config.epochs,

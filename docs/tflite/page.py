@@ -1,13 +1,12 @@
 """The table of the matrix, `tflite.csv`, and the page that shows it, `tflite.md`."""
 
-import csv
-import io
 from collections import defaultdict
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import keras_archs
+from docs import tables
 from docs.tflite.measure import CALIBRATION, OPEN, REPEATS, Row
 from docs.tflite.networks import FITTED, TESTED
 from keras_archs.files import atomic_write
@@ -81,13 +80,9 @@ WHY = {
 
 
 def read() -> list[Row]:
-    if not CSV.exists():
-        return []
-    with CSV.open(newline="") as file:
-        return [
-            Row(**{key: _value(key, text) for key, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Row(**{key: _value(key, text) for key, text in row.items()}) for row in tables.read(CSV)
+    ]
 
 
 def _value(key: str, text: str) -> Any:
@@ -103,11 +98,7 @@ def write(row: Row) -> None:
     rows = sorted(
         [*others, row], key=lambda each: (names.index(each.network), KINDS.index(each.kind))
     )
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)])
-    writer.writeheader()
-    writer.writerows(asdict(each) for each in rows)
-    atomic_write(CSV, text.getvalue().encode())
+    tables.write(CSV, map(asdict, rows))
     atomic_write(PAGE, page(rows).encode())
 
 
@@ -116,10 +107,9 @@ def page(rows: list[Row]) -> str:
         "network", "kind", "MB", "operators", "outside XNNPACK", "outside GPU", "Keras top-1",
         "agreement", "error max", "rms", "ms", "arena kB", "open batch",
     ]  # fmt: skip
-    cells = [head, ["---"] * len(head), *map(_cells, rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    table = "\n".join(tables.markdown(head, map(_cells, rows)))
     machines = "".join(f"{name}.\n" for name in dict.fromkeys(row.machine for row in rows))
-    return f"{INTRODUCTION}\n{machines}\n{table}{BLOCKS}{_left(rows)}"
+    return f"{INTRODUCTION}\n{machines}\n{table}\n{BLOCKS}{_left(rows)}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -141,10 +131,10 @@ def _left(rows: list[Row]) -> str:
     for row in rows:
         for each in filter(None, row.outside_xnnpack.split(", ")):
             kinds[each.split()[1]].append(row.kind)
-    lines = ["| operator | kinds | why |\n", "| --- | --- | --- |\n"]
+    lines = []
     for name, found in sorted(kinds.items()):
         # None of the steps with int16 activations is XNNPACK's, which goes without saying.
         own = [kind for kind in KINDS if kind in found and kind != "int16x8"]
         if own:
-            lines.append(f"| {name} | {', '.join(own)} | {WHY.get(name, '')} |\n")
-    return LEFT + "\n" + "".join(lines)
+            lines.append([name, ", ".join(own), WHY.get(name, "")])
+    return "\n".join([LEFT, *tables.markdown(["operator", "kinds", "why"], lines)]) + "\n"
