@@ -139,8 +139,11 @@ def _is_float32(model: keras.Model) -> bool:
 
 def in_float32(model: keras.Model) -> keras.Model:
     """`model` itself or, if a part of it has another precision, a float32 copy with its weights."""
-    if _is_float32(model):
-        return model
+    return model if _is_float32(model) else float32_copy(model)
+
+
+def float32_copy(model: keras.Model) -> keras.Model:
+    """The same network with its weights, in float32 throughout; no layer is shared."""
 
     def rebuild(layer: keras.Layer) -> keras.Layer:
         return type(layer).from_config(_without_precision(layer.get_config()))

@@ -11,6 +11,7 @@ from keras import layers
 
 import keras_archs
 from keras_archs.errors import InputError
+from keras_archs.graph import inner_layers
 from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
 from tflite_export import is_quantize_aware, quantize_aware
 from tflite_export.fake_quantization import (
@@ -180,8 +181,11 @@ def images_for(model, count=64):
 def test_the_file_computes_as_the_model_does(make, tmp_path):
     model = as_trained(make())
     images = images_for(model)
+    names = [layer.name for layer in inner_layers(model)]
     aware = quantize_aware(model, images)
     expected = np.asarray(aware(images))
+    # The model itself stays as it is, layers within layers included.
+    assert [layer.name for layer in inner_layers(model)] == names
     assert 0 < np.abs(expected - np.asarray(model(images))).max() < 0.1 * np.ptp(expected)
     aware.save(tmp_path / "aware.keras")
     loaded = keras.saving.load_model(tmp_path / "aware.keras")

@@ -11,7 +11,7 @@ from keras_archs.graph import check_functional, inner_layers, is_functional
 from keras_archs.layers.base import Block
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.surgery import new_inputs
-from tflite_export.preparing import check_quantization, in_float32
+from tflite_export.preparing import check_quantization, float32_copy
 
 
 def flatten(model: keras.Model) -> keras.Model:
@@ -28,7 +28,7 @@ def flatten(model: keras.Model) -> keras.Model:
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     check_functional(model)
     check_quantization(model)
-    flat = in_float32(model)
+    flat = float32_copy(model)
     while any(map(_is_nested, flat.layers)):
         flat = _open(flat)
     return fuse(flat)
@@ -56,7 +56,7 @@ def _open(model: keras.Model) -> keras.Model:
 
 
 def _graph(layer: Any) -> keras.Model:
-    """What a model or block computes, as a model of its layers under new names."""
+    """What a model or block computes, as a model of its layers, which are given new names."""
     if isinstance(layer, keras.Sequential):
         graph = keras.Model(layer.inputs[0], layer.outputs[0])
     elif isinstance(layer, keras.Model):
