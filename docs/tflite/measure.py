@@ -51,6 +51,9 @@ class Row:
         max_error: largest difference of two logits, in standard deviations of the model's.
         rms_error: the root of the mean square of all differences, in the same unit.
         latency_ms: median time for one image, one thread.
+        latency_p10_ms: one image in ten took at most this long.
+        latency_p90_ms: nine images in ten did.
+        delegate: what computed then, see `Latency`.
         arena_kilobytes: memory of the activations, see `arena_bytes`.
         open_batch: whether the network converts with an open batch as well and computes the same;
             otherwise what happened.
@@ -73,6 +76,9 @@ class Row:
     max_error: float | None = None
     rms_error: float | None = None
     latency_ms: float | None = None
+    latency_p10_ms: float | None = None
+    latency_p90_ms: float | None = None
+    delegate: str = ""
     arena_kilobytes: float | None = None
     open_batch: str = ""
     open_outside_xnnpack: str = ""
@@ -104,7 +110,9 @@ def measure(model: keras.Model, name: str, kind: Quantize, data: networks.Images
     differences = (actual - expected) / expected.std()
     row.max_error = float(f"{np.abs(differences).max():.3g}")
     row.rms_error = float(f"{np.sqrt(np.square(differences).mean()):.3g}")
-    row.latency_ms = round(classifier.latency(data.test[0], repeats=REPEATS).median_ms, 3)
+    latency = classifier.latency(data.test[0], repeats=REPEATS)
+    row.latency_ms, row.delegate = round(latency.median_ms, 3), latency.delegate
+    row.latency_p10_ms, row.latency_p90_ms = round(latency.p10_ms, 3), round(latency.p90_ms, 3)
     row.arena_kilobytes = round(arena_bytes(content) / 1e3, 1)
     if kind in OPEN_KINDS:
         row.open_batch, row.open_outside_xnnpack = _open_batch(

@@ -33,8 +33,9 @@ parameters have the rows none and int8 only.
 - **agreement**: same class as Keras for so many of {TESTED} test images. **error**: the largest
   difference of two logits, and the root of the mean square of all, in standard deviations of the
   Keras model's logits: what they say does not hang on how near the first two classes are.
-- **latency**: median of {REPEATS} single images, one thread. The images are small: this compares
-  kinds, not networks in use.
+- **ms**: latency, the median of {REPEATS} single images after a warm-up, one thread, and from the
+  tenth to the ninetieth percentile. XNNPACK computes what it takes. The images are small: this
+  compares kinds, not networks in use.
 - **arena**: memory of the activations as the interpreter lays it out without a delegate.
 - **open batch**: whether the network converts with an open batch as well, and {OPEN} images at
   once come out as near to Keras; then what XNNPACK leaves of that file.
@@ -120,9 +121,15 @@ def _cells(row: Row) -> list[str]:
         name, row.kind, f"{row.megabytes:.2f}", str(row.operators),
         row.outside_xnnpack + f" custom: {row.flex}" * bool(row.flex), row.outside_gpu,
         f"{row.keras_top1:.1%}", f"{row.agreement:.1%}", f"{row.max_error:.2g}",
-        f"{row.rms_error:.2g}", f"{row.latency_ms:.2f}", f"{row.arena_kilobytes:.0f}",
+        f"{row.rms_error:.2g}", _latency(row), f"{row.arena_kilobytes:.0f}",
         ": ".join(filter(None, (row.open_batch, row.open_outside_xnnpack))),
     ]  # fmt: skip
+
+
+def _latency(row: Row) -> str:
+    spread = row.latency_p10_ms, row.latency_p90_ms
+    known = f" ({spread[0]:.2f} to {spread[1]:.2f})" if None not in spread else ""
+    return f"{row.latency_ms:.2f}{known}"
 
 
 def _left(rows: list[Row]) -> str:

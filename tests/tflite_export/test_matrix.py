@@ -100,8 +100,8 @@ def table(tmp_path, monkeypatch):
 
 
 FULL = Row(
-    "vgg11", 64, "int8", "", 1.5, 12, "2 SOFTMAX", "", "", 0.7, 0.99, 0.2, 0.03, 4.5, 300.0, "yes",
-    "", 3.0, "one",
+    "vgg11", 64, "int8", "", 1.5, 12, "2 SOFTMAX", "", "", 0.7, 0.99, 0.2, 0.03, 4.5, 4.25, 5.0,
+    "XNNPACK", 300.0, "yes", "", 3.0, "one",
 )  # fmt: skip
 
 
@@ -118,6 +118,7 @@ def test_rows_replace_those_of_the_same_network_and_kind(table):
     text = table.PAGE.read_text()
     assert "| vgg11, 64 px | int8 | 2.50 | 12 | 2 SOFTMAX |" in text
     assert "| mobilenet, 64 px | none | no |" in text
+    assert "| 4.50 (4.25 to 5.00) | 300 | yes |" in text
     assert "| SOFTMAX | none, int8 |" in text
 
 
