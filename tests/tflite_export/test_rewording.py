@@ -94,3 +94,17 @@ def test_layer_norm_has_an_integer_version():
     images = np.random.default_rng(1).normal(size=(50, *SHAPE)).astype("float32")
     found = operators(lower(mixed(nested=False), "int8", representative=images))
     assert {tensor.dtype for each in found for tensor in each.outputs} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("padding", "offset", "left"),
+    [("valid", 0.0, 0), ("valid", -1.0, 0), ("same", 0.0, 0), ("same", -1.0, 2)],
+)
+def test_rescaling_becomes_part_of_the_convolution_where_it_can(padding, offset, left):
+    """Zeros around the image are those of the rescaled one: an offset cannot go behind them."""
+    image = keras.Input((9, 9, 3))
+    x = layers.Rescaling(1 / 127.5, offset)(image)
+    x = layers.Conv2D(4, 3, padding=padding, activation="relu")(x)
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    found = [each.name for each in operators(lower(keras.Model(image, x), "none"))]
+    assert len([name for name in found if name in {"MUL", "ADD", "SUB"}]) == left, found
