@@ -109,6 +109,7 @@ class Run:
             training=training,
             seed=config.seed,
             augmentation=augmentation,
+            repeats=config.repeated_augmentation,
             epoch=epoch,
             step=step,
             epochs=epochs,
