@@ -255,9 +255,13 @@ def test_records_beside_the_names_of_their_classes(tmp_path):
     data = open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
     assert data.class_names == ("cat", "dog", "eel", "fox")
     assert colours(data.test) == [(0, 2), (1, 2), (2, 2)]
-    names.write_text("cat\ndog\n")
-    with pytest.raises(InputError, match=r"test has label 2, .*\.labels\.txt names 2 classes"):
-        open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
+    for wrong, message in (
+        ("cat\ndog\n", r"test has label 2, .*\.labels\.txt names 2 classes"),
+        ("cat\ndog\ncat\n", r"labels\.txt does not name classes: .*unique"),
+    ):
+        names.write_text(wrong)
+        with pytest.raises(InputError, match=message):
+            open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
 
 
 def test_corrupt_records_are_named_or_skipped(tmp_path):

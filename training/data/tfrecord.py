@@ -48,7 +48,8 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
     every = [record for split in records.values() for record in split]
     flaws = {record.place: record.flaw for record in every if record.flaw}
     report_flaws(name, flaws, total=len(every), skip_corrupt=skip_corrupt)
-    stored = os.path.join(os.path.dirname(files["train"][0]), NAMES)
+    # Of a bucket, such as gs://, pathlib makes no path that TensorFlow opens.
+    stored = os.path.join(os.path.dirname(files["train"][0]), NAMES)  # noqa: PTH118, PTH120
     if tf.io.gfile.exists(stored):
         class_names = _read_names(stored, records, name)
     else:
@@ -138,7 +139,10 @@ def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ..
 
 
 def _read_names(file: str, records: dict[str, list[_Record]], name: str) -> tuple[str, ...]:
-    names = tuple(tfds.features.ClassLabel(names_file=file).names)
+    try:
+        names = tuple(tfds.features.ClassLabel(names_file=file).names)
+    except ValueError as error:
+        raise InputError(f"dataset {name!r}: {file} does not name classes: {error}") from error
     for split, found in records.items():
         largest = max((record.label for record in found), default=-1)
         if largest >= len(names):
