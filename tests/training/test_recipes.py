@@ -2,6 +2,7 @@
 
 import re
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +25,7 @@ MODELS = {
 }
 
 # arXiv:2110.00476, table 2.
-STRIKES_BACK = {
+STRIKES_BACK: dict[str, tuple[Any, ...]] = {
     "epochs": (600, 300, 100),
     "learning_rate": (5e-3, 5e-3, 8e-3),
     "weight_decay": (0.01, 0.02, 0.02),
