@@ -28,7 +28,14 @@ from tflite_export.lowering import (
     lower,
 )
 from tflite_export.metadata import Metadata, attach
-from tflite_export.preparing import PIXELS, Scores, image_shape, in_float32, prepare
+from tflite_export.preparing import (
+    PIXELS,
+    Scores,
+    image_shape,
+    in_float32,
+    own_activation,
+    prepare,
+)
 from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
@@ -262,6 +269,7 @@ def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool)
         image_shape=image_shape(source.model),
         quantize=quantize,
         probabilities=last in {"SOFTMAX", "LOGISTIC"},
+        activation=own_activation(source.model),
         preprocessing_inside=left == PIXELS,
         crop=source.crop,
         versions={name: version(name) for name in ("keras-archs", "keras", "tensorflow")},

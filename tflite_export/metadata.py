@@ -47,7 +47,9 @@ class Metadata:
         bgr: whether the input's channels are blue, green, red.
         image_shape: (height, width, channels).
         quantize: kind of the file, one of `tflite_export.KINDS`.
-        probabilities: whether the output went through a softmax; else it is logits.
+        probabilities: whether the output went through a softmax or sigmoid; else it is logits.
+        activation: what the network itself ends in, "softmax" or "sigmoid", which is what logits
+            are meant for; None where it has neither.
         preprocessing_inside: whether the network's own preprocessing is part of the file, so that
             it takes the pixels as they are: `mean` is 0 and `scale` is 1.
         crop: the centred square of this share of an image's shorter side is what evaluation saw;
@@ -62,6 +64,7 @@ class Metadata:
     image_shape: tuple[int, int, int]
     quantize: str
     probabilities: bool = True
+    activation: str | None = None
     preprocessing_inside: bool = False
     crop: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -77,6 +80,10 @@ class Metadata:
             raise input_error(f"image_shape must be 3 whole numbers from 1 on, got {shape}.")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise input_error(f"crop must be None or above 0 and at most 1, got {self.crop}.")
+        if self.activation not in (None, "softmax", "sigmoid"):
+            raise input_error(
+                f"activation must be None, 'softmax' or 'sigmoid', got {self.activation!r}."
+            )
         channels = shape[-1]
         for name, values in (("mean", self.mean), ("scale", np.atleast_1d(self.scale))):
             if channels != 1 and len(values) not in (1, channels):

@@ -47,7 +47,9 @@ def predict(arguments: Sequence[str]) -> None:
     images = [read_image(path, metadata.image_shape, metadata.crop) for path in options.images]
     # One after the other, for as floats they take four times the memory.
     scores = np.concatenate([classifier.predict(metadata.preprocess(x[None])) for x in images])
-    if not metadata.probabilities:
+    if not metadata.probabilities and metadata.activation == "sigmoid":
+        scores = 0.5 + 0.5 * np.tanh(0.5 * scores)  # the sigmoid, without an overflow
+    elif not metadata.probabilities:
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores = exponentials / exponentials.sum(axis=1, keepdims=True)
     for path, row in zip(options.images, scores, strict=True):

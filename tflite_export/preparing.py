@@ -92,6 +92,16 @@ def prepare(
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
 
 
+def own_activation(model: keras.Model) -> str | None:
+    """What turns logits into probabilities at a model's end, "softmax" or "sigmoid", if it does."""
+    # It may be sequential, or have its one output in a list.
+    last = ending(keras.Model(model.inputs[0], model.outputs[0]))[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    activation = getattr(last, "activation", None)
+    return activation.__name__ if activation in _ENDS else None
+
+
 def ending(model: keras.Model) -> list[Any]:
     """The layer or operation that gives a model's output; the nested models it is in before it."""
     *_, last = calls(model)
@@ -167,21 +177,21 @@ def _without_precision(config: Any) -> Any:
 def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
     """`model`, which is changed, or one around it, with logits or probabilities at its end."""
     last = ending(model)[-1]
-    activation = getattr(last, "activation", keras.activations.linear)
-    softmax = isinstance(last, keras.layers.Softmax)
-    if not isinstance(last, keras.Layer) or activation not in (keras.activations.linear, *_ENDS):
+    own, linear = own_activation(model), keras.activations.linear
+    plain = isinstance(last, keras.Layer) and getattr(last, "activation", linear) is linear
+    if not own and not plain:
         raise InputError(
             f"scores={scores!r} needs a model that ends in a layer without activation or with"
             f" softmax or sigmoid; {model.name} ends in {last.name!r}."
         )
     if scores == "probabilities":
-        if softmax or activation in _ENDS:
+        if own:
             return model
         probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
         return keras.Model(model.inputs[0], probabilities, name=model.name)
-    if not softmax:
-        if activation in _ENDS:
-            last.activation = keras.activations.linear
+    if not isinstance(last, keras.layers.Softmax):
+        if own:
+            last.activation = linear
         return model
     if last is not ending(model)[0]:
         raise InputError(

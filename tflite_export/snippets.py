@@ -86,7 +86,10 @@ class _Facts:
 
     @property
     def scores(self) -> str:
-        return "probabilities" if self.metadata.probabilities else "logits"
+        if self.metadata.probabilities:
+            return "probabilities"
+        ending = self.metadata.activation
+        return f"logits for a {ending}" if ending else "logits"
 
     def per_channel(self, suffix: str = "") -> tuple[str, str]:
         """Mean and scale of each channel, in the order of the input."""

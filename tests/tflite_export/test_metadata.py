@@ -142,6 +142,7 @@ numbers = st.floats(-300, 300, width=32)
     scale=st.floats(0.01, 300) | st.tuples(*[st.floats(0.01, 300)] * 3),
     bgr=st.booleans(),
     probabilities=st.booleans(),
+    activation=st.sampled_from([None, "softmax", "sigmoid"]),
     crop=st.none() | st.floats(0.1, 1),
 )
 def test_what_is_written_is_read_again(**facts):
@@ -209,6 +210,7 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
         ({"mean": (1.0, 2.0)}, "mean must hold 1 or 3 values, got 2"),
         ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
         ({"image_shape": (24, 24)}, r"image_shape must be 3 whole numbers .*got \(24, 24\)"),
+        ({"activation": "tanh"}, "activation must be None, 'softmax' or 'sigmoid', got 'tanh'"),
         ({"crop": 1.5}, "crop must be None or above 0 and at most 1, got 1.5"),
         ({"preprocessing_inside": True}, "mean must be 0 and scale 1"),
     ],

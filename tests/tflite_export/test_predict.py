@@ -98,6 +98,20 @@ def test_prints_numbers_for_names_and_turns_logits_into_probabilities(predict, f
     np.testing.assert_allclose(shares, 100 * expected, atol=0.01)
 
 
+def test_logits_for_sigmoids_go_through_sigmoids(predict, folder):
+    """A class has its own probability: they need not add up to one."""
+    logits = Classifier(folder / "int8.tflite").predict
+    facts = metadata(quantize="int8", probabilities=False, activation="sigmoid")
+    content = attach(file_of("int8"), facts)
+    (folder / "sigmoids.tflite").write_bytes(content)
+    code, out, _ = predict("sigmoids.tflite", "cat.jpg")
+    image = facts.preprocess(read_image(folder / "cat.jpg", facts.image_shape)[None])
+    expected = dict(zip(NAMES, 100 / (1 + np.exp(-logits(image)[0])), strict=True))
+    found = {name: float(share) for share, name in re.findall(r"([\d.]+)%  (\w+)", out)}
+    assert code == 0
+    assert found == pytest.approx(expected, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
