@@ -194,7 +194,7 @@ def _same_classes(source: Source, data: training.Run | training.ImageData) -> bo
         return True
     if source.class_names:
         return source.class_names == data.class_names
-    return len(data.class_names) == source.model.outputs[0].shape[-1]
+    return len(data.class_names) == max(2, source.model.outputs[0].shape[-1])
 
 
 def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:

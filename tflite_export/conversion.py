@@ -101,8 +101,9 @@ def convert(
 
     Args:
         source: a functional Keras model of one input, [n, height, width, channels] with fixed
-            sizes, and one output, [n, classes], in any precision, which is left as it is; the path
-            of a .keras file; the folder of a run; or NAME:WEIGHTS such as "mobilenet:imagenet".
+            sizes, and one output, [n, classes], or [n, 1] of two classes, in any precision, which
+            is left as it is; the path of a .keras file; the folder of a run; or NAME:WEIGHTS such
+            as "mobilenet:imagenet".
         quantize: one of `KINDS`, see `lower`.
         representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
             at least 50, preprocessed as in training: the activations' ranges are measured on them.
@@ -178,7 +179,8 @@ def convert(
 
     def holds(made: Conversion) -> bool:
         found = Classifier(made.content, threads).predict(seen)
-        return not bound.broken_by(Parity.of(expected, found, None))
+        probabilities = Graph.read(made.content).gives_probabilities()
+        return not bound.broken_by(Parity.of(expected, found, None, probabilities))
 
     whole_bytes = len(conversion.content) if auto and not keep_float else None
     if auto and not holds(conversion):
@@ -260,7 +262,6 @@ def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool)
     if source.preprocessing is None:
         return content
     left = PIXELS if pixels else source.preprocessing
-    *_, last = (n.name for n in Graph.read(content).nodes if not n.name.endswith("QUANTIZE"))
     facts = Metadata(
         class_names=source.class_names,
         mean=left.mean,
@@ -268,7 +269,7 @@ def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool)
         bgr=left.bgr,
         image_shape=image_shape(source.model),
         quantize=quantize,
-        probabilities=last in {"SOFTMAX", "LOGISTIC"},
+        probabilities=Graph.read(content).gives_probabilities(),
         activation=own_activation(source.model),
         preprocessing_inside=left == PIXELS,
         crop=source.crop,

@@ -40,7 +40,8 @@ class Metadata:
     """How to use a classifier's file.
 
     Attributes:
-        class_names: one for each output, in its order; None if they are not known.
+        class_names: one for each output, in its order, or for a single output one for low and one
+            for high scores; None if they are not known.
         mean: what to subtract from pixels of 0..255: one value, or one for each channel in the
             order of the input.
         scale: what to divide by then.
@@ -135,7 +136,7 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
     names = metadata.class_names
     if names is not None and len(names) != classifier.classes:
         raise input_error(
-            f"metadata has {len(names)} class names for {classifier.classes} outputs."
+            f"metadata has {len(names)} class names for {classifier.classes} classes."
         )
 
     facts = {"format": _FORMAT, **asdict(metadata)}
@@ -144,7 +145,9 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
     if names is not None:
         files[LABELS] = "\n".join(names) + "\n"
     file = io.BytesIO()
-    file.write(add_metadata(content, metadata, LABELS if names else None, [*files]))
+    # The standard's labels are one for each output.
+    labels = LABELS if names and len(names) == classifier.scores else None
+    file.write(add_metadata(content, metadata, labels, [*files]))
     with zipfile.ZipFile(file, "a") as archive:  # not compressed: the standard's readers want it
         for name, text in files.items():
             # With a time of its own, the same network would not give the same file.

@@ -26,7 +26,8 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
     """The [height, width, channels] that a model takes.
 
     Raises:
-        InputError: it is no functional model from one batch of images of a fixed size to scores.
+        InputError: it is no functional model from one batch of images of a fixed size to scores,
+            or a softmax makes the same of any image.
     """
     # A subclassed or unbuilt model has no such lists.
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
@@ -41,10 +42,10 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
             "model must take [n, height, width, channels] and give [n, classes],"
             f" got {image.shape} and {scores.shape}."
         )
-    if scores.shape[-1] == 1:
+    if scores.shape[-1] == 1 and own_activation(model) == "softmax":
         raise InputError(
-            "model gives one score, whose class a file cannot be compared by; end it in two and a"
-            " softmax."
+            "model ends in the softmax of one score, which is 1 whatever the image; end it in a"
+            " sigmoid, or in two scores."
         )
     if None in image.shape[1:]:
         raise InputError(
@@ -66,7 +67,7 @@ def prepare(
         model: a functional Keras model from images to scores, in any precision; it stays as it
             is. Layers that are left keep their names.
         scores: "model" for those that it gives; "logits" takes a softmax or sigmoid off its end;
-            "probabilities" puts a softmax there if it has neither.
+            "probabilities" puts a softmax there if it has neither, or a sigmoid on one score.
         preprocessing: what `model` expects of its images, to be done inside: the copy takes
             pixels of 0..255 in RGB order. It is one convolution of 1 x 1, named
             "preprocessing", which is rounded once where the file computes in integers.
@@ -187,8 +188,9 @@ def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
     if scores == "probabilities":
         if own:
             return model
-        probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        return keras.Model(model.inputs[0], probabilities, name=model.name)
+        activation = "sigmoid" if model.outputs[0].shape[-1] == 1 else "softmax"
+        end = keras.layers.Activation(activation, name="probabilities")
+        return keras.Model(model.inputs[0], end(model.outputs[0]), name=model.name)
     if not isinstance(last, keras.layers.Softmax):
         if own:
             last.activation = linear

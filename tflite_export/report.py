@@ -15,7 +15,8 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
-from tflite_export.classifier import Classifier, Latency
+from tflite_export.classifier import Classifier, Latency, best_class
+from tflite_export.file_graph import Graph
 from tflite_export.images import check_images
 from tflite_export.operators import arena_bytes
 from tflite_export.profiler import Profile
@@ -54,9 +55,15 @@ class Parity:
     max_error: float
 
     @classmethod
-    def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> "Parity":
-        """Compares scores of a Keras model and of its file, both [n, classes]."""
-        keras_class, tflite_class = expected.argmax(axis=1), actual.argmax(axis=1)
+    def of(
+        cls,
+        expected: np.ndarray,
+        actual: np.ndarray,
+        labels: np.ndarray | None,
+        probabilities: bool,
+    ) -> "Parity":
+        """Compares scores of a Keras model and of its file, both [n, scores]; see `best_class`."""
+        keras_class, tflite_class = (best_class(x, probabilities) for x in (expected, actual))
         difference = float(np.abs(expected - actual).max())
         return cls(
             images=len(expected),
@@ -183,7 +190,7 @@ def compare(
         images: float32 [n, height, width, channels], preprocessed as in training.
         labels: whole numbers [n], the class of each image; without them there is no top-1.
         threads: threads of the TFLite interpreter.
-        expected: the model's scores for the images, float32 [n, classes], if they are known.
+        expected: the model's scores for the images, float32 [n, scores], if they are known.
         whole_bytes: size of the file with no layer kept in float, if it is known.
 
     Raises:
@@ -196,8 +203,9 @@ def compare(
     if expected is None:
         expected = keras_scores(model, images)
     size = len(conversion.content)
+    probabilities = Graph.read(conversion.content).gives_probabilities()
     return Report(
-        **asdict(Parity.of(expected, classifier.predict(images), labels)),
+        **asdict(Parity.of(expected, classifier.predict(images), labels, probabilities)),
         quantize=conversion.quantize,
         size_bytes=size,
         kept_float=tuple(conversion.kept_float),
@@ -212,15 +220,16 @@ def compare(
 
 
 def keras_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What a Keras model says of images, float32 [n, classes]."""
+    """What a Keras model says of images, float32 [n, scores]."""
     # The one output may come in a list or a dictionary.
     return keras.tree.flatten(model.predict(images, verbose=0))[0].astype(np.float32)
 
 
-def check_labels(labels: np.ndarray | None, images: int, classes: int) -> None:
+def check_labels(labels: np.ndarray | None, images: int, scores: int) -> None:
     """Raises an InputError unless `labels` are None or classes of so many images."""
     if labels is None:
         return
+    classes = max(2, scores)
     if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
         given = getattr(labels, "dtype", type(labels).__name__)
         raise InputError(f"labels must be an array of whole numbers, got {given}.")

@@ -86,10 +86,13 @@ class _Facts:
 
     @property
     def scores(self) -> str:
-        if self.metadata.probabilities:
-            return "probabilities"
+        """What comes out, in words."""
         ending = self.metadata.activation
-        return f"logits for a {ending}" if ending else "logits"
+        if self.metadata.probabilities:
+            one, several = "probability", "probabilities"
+        else:
+            one, several = "logit", f"logits for a {ending}" if ending else "logits"
+        return f"{one} of the second class" if self.classes == 1 else several
 
     def per_channel(self, suffix: str = "") -> tuple[str, str]:
         """Mean and scale of each channel, in the order of the input."""
@@ -135,14 +138,17 @@ def _python(facts: _Facts, key: str, source: str, target: str) -> str:
     if facts.target.dtype != "float32":
         scaled = f"np.float32({facts.target.scale}) * (scores - {facts.target.zero})"
         lines.append(f"scores = {scaled}")
-    lines.append(f"best = int(scores.argmax())  # scores: {facts.scores}")
+    best, score = "scores.argmax()", "scores[best]"
+    if facts.classes == 1:
+        best, score = f"scores[0] > {0.5 if facts.metadata.probabilities else 0}", "scores[0]"
+    lines.append(f"best = int({best})  # scores: {facts.scores}")
     if facts.metadata.class_names:
         lines += [
             f'labels = zipfile.ZipFile(FILE).read("{LABELS}").decode().split("\\n")',
-            "print(labels[best], scores[best])",
+            f"print(labels[best], {score})",
         ]
     else:
-        lines = [*lines[2:], "print(best, scores[best])"]  # without zipfile
+        lines = [*lines[2:], f"print(best, {score})"]  # without zipfile
     return "\n".join([*lines, ""])
 
 
@@ -231,6 +237,7 @@ def _kotlin(facts: _Facts) -> str:
         val (left, top) = (bitmap.width - side) / 2 to (bitmap.height - side) / 2
         val square = Bitmap.createBitmap(bitmap, left, top, side, side)
 """
+    owners = f" of {facts.classes} classes" if facts.classes > 1 else ""
     get = "output.float"
     if facts.target.dtype != "float32":
         byte = "output.get()" if facts.target.dtype == "int8" else "(output.get().toInt() and 255)"
@@ -256,7 +263,7 @@ class Classifier(context: Context) {{
     private val input = buffer({height * width * channels * size[facts.source]})
     private val output = buffer({facts.classes * size[facts.target]})
 
-    /** The {facts.scores} of {facts.classes} classes. */
+    /** The {facts.scores}{owners}. */
     fun classify(bitmap: Bitmap): FloatArray {{
         val pixels = IntArray({height * width})
 {cropped}        Bitmap.createScaledBitmap({image}, {width}, {height}, true)

@@ -187,9 +187,9 @@ class Subclassed(keras.Model):
         (lambda: keras.Sequential([keras.Input(SHAPE), layers.Conv2D(3, 1)]), "classes"),
         (
             lambda: keras.Sequential(
-                [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, "sigmoid")]
+                [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, "softmax")]
             ),
-            "one score.*two",
+            "softmax of one score.*sigmoid",
         ),
     ],
 )

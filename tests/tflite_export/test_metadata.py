@@ -203,7 +203,7 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": NAMES[:3]}, "3 class names for 4 outputs"),
+        ({"class_names": NAMES[:3]}, "3 class names for 4 classes"),
         ({"image_shape": (32, 32, 3)}, r"\(32, 32, 3\), the file's are of \(24, 24, 3\)"),
         ({"class_names": ("a", "b", "c", "d\ne")}, r"one line each, got 'd\\ne'"),
         ({"class_names": ("a", "b", "c", "")}, "one line each, got ''"),

@@ -121,7 +121,7 @@ def test_logits_for_sigmoids_go_through_sigmoids(predict, folder):
         ("half.tflite cat.jpg", "'half.tflite') is not a working TFLite file"),
         ("cat.jpg cat.jpg", "'cat.jpg') is not a working TFLite file"),
         ("bare.tflite cat.jpg", "'bare.tflite' does not say how its images are prepared"),
-        ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 outputs"),
+        ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 classes"),
         ("none.tflite", "required: IMAGE"),
         ("none.tflite cat.jpg --top 0", "--top: must be a whole number from 1 on, got '0'"),
         ("none.tflite cat.jpg --threads two", "--threads: must be a whole number"),
