@@ -19,6 +19,7 @@ from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
+from tflite_export.quantizing import check_names
 from tflite_export.sources import PIXELS, Source, open_source
 from training.run_folder import RunFolder
 
@@ -73,6 +74,7 @@ def export(
     source = _source(place, preprocessing)
     if pixels and source.preprocessing is None:
         raise InputError("--pixels needs --preprocessing: SOURCE does not say what to do inside.")
+    check_names(source.model, settings.get("keep_float", ()))
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)
     if debug:

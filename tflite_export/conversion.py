@@ -12,7 +12,6 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
-from tflite_export.classifier import Classifier
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
@@ -36,6 +35,7 @@ from tflite_export.preparing import (
     own_activation,
     prepare,
 )
+from tflite_export.quantizing import check_names
 from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
 from tflite_export.sources import Source, open_source
 
@@ -144,6 +144,7 @@ def convert(
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
     image_shape(model)  # or it is no such classifier
+    check_names(model, keep_float)
     has_ranges = is_quantize_aware(model)
     if auto and has_ranges:
         raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
@@ -177,13 +178,12 @@ def convert(
     expected = keras_scores(exact, test)
     seen = as_seen(test, inside)
 
-    def holds(made: Conversion) -> bool:
-        found = Classifier(made.content, threads).predict(seen)
-        probabilities = Graph.read(made.content).gives_probabilities()
-        return not bound.broken_by(Parity.of(expected, found, None, probabilities))
+    def tested(made: Conversion) -> tuple[Conversion, Parity]:
+        return made, Parity.measure(made.content, seen, labels, expected, threads)
 
+    conversion, parity = tested(conversion)
     whole_bytes = len(conversion.content) if auto and not keep_float else None
-    if auto and not holds(conversion):
+    if auto and bound.broken_by(parity):
         worst = debug(
             model,
             quantize,
@@ -194,14 +194,18 @@ def convert(
         )
         # One at least is left to quantize.
         layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
-        conversion = fewest(lambda more: make([*keep_float, *more]), layers, holds)
+        conversion, parity = fewest(
+            lambda more: tested(make([*keep_float, *more])),
+            layers,
+            lambda found: not bound.broken_by(found[1]),
+        )
     report = compare(
         model,
         conversion,
         seen,
         labels,
         threads=threads,
-        expected=expected,
+        parity=parity,
         whole_bytes=whole_bytes,
     )
     if bound.broken_by(report):

@@ -18,6 +18,9 @@ Scores = Literal["model", "logits", "probabilities"]
 PIXELS = Preprocessing(mean=(0.0,), scale=1.0)
 """Of a model that takes pixels as they are."""
 
+MADE = {"preprocessing", "probabilities"}
+"""Names of the layers that `prepare` may add."""
+
 # What turns logits into probabilities, of one class or of each.
 _ENDS = (keras.activations.softmax, keras.activations.sigmoid)
 

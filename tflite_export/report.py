@@ -75,6 +75,19 @@ class Parity:
             max_error=difference / float(np.ptp(expected) or 1),
         )
 
+    @classmethod
+    def measure(
+        cls,
+        content: bytes,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        expected: np.ndarray,
+        threads: int = 1,
+    ) -> "Parity":
+        """Runs a file on images, and compares it with what its Keras model says of them."""
+        found = Classifier(content, threads).predict(images)
+        return cls.of(expected, found, labels, Graph.read(content).gives_probabilities())
+
 
 @dataclass(frozen=True)
 class Report(Parity):
@@ -179,7 +192,7 @@ def compare(
     labels: np.ndarray | None = None,
     *,
     threads: int = 1,
-    expected: np.ndarray | None = None,
+    parity: Parity | None = None,
     whole_bytes: int | None = None,
 ) -> Report:
     """Runs the same test images through a Keras model and its TFLite file.
@@ -190,7 +203,7 @@ def compare(
         images: float32 [n, height, width, channels], preprocessed as in training.
         labels: whole numbers [n], the class of each image; without them there is no top-1.
         threads: threads of the TFLite interpreter.
-        expected: the model's scores for the images, float32 [n, scores], if they are known.
+        parity: of both for these images and labels, if it is known.
         whole_bytes: size of the file with no layer kept in float, if it is known.
 
     Raises:
@@ -200,12 +213,12 @@ def compare(
     classifier = Classifier(conversion.content, threads)
     check_images("images", images, classifier.image_shape)
     check_labels(labels, len(images), model.outputs[0].shape[-1])
-    if expected is None:
+    if parity is None:
         expected = keras_scores(model, images)
+        parity = Parity.measure(conversion.content, images, labels, expected, threads)
     size = len(conversion.content)
-    probabilities = Graph.read(conversion.content).gives_probabilities()
     return Report(
-        **asdict(Parity.of(expected, classifier.predict(images), labels, probabilities)),
+        **asdict(parity),
         quantize=conversion.quantize,
         size_bytes=size,
         kept_float=tuple(conversion.kept_float),

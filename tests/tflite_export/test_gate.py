@@ -95,6 +95,22 @@ def test_auto_leaves_a_good_file_as_it_is(trained):
     assert auto.report.keras_top1 is auto.report.tflite_top1 is None
 
 
+def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
+    seen = []
+    predict = Classifier.predict
+
+    def counting(classifier, images):
+        if len(images) == len(IMAGES):
+            seen.append(classifier._content)
+        return predict(classifier, images)
+
+    monkeypatch.setattr(Classifier, "predict", counting)
+    made = convert(lopsided, "int8", representative=CALIBRATION, test=IMAGES, auto=True)
+    assert made.kept_float
+    assert made.content in seen
+    assert len(seen) == len({*seen})
+
+
 def test_auto_that_does_not_help_is_refused(trained):
     with pytest.raises(ParityError) as caught:
         convert(
