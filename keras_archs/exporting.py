@@ -13,8 +13,9 @@ import training
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
+from tflite_export.arguments import check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.conversion import TEST_IMAGES, check_settings
+from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED

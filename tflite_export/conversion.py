@@ -4,39 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
-from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
+from tflite_export.arguments import check_given_images, check_settings, check_untested
+from tflite_export.calibration import as_seen, calibration_set, evaluation_set
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
-from tflite_export.gate import Bound, ParityError, bound_for, fewest
-from tflite_export.images import check_images
-from tflite_export.lowering import (
-    CALIBRATED,
-    SELECTIVE,
-    Io,
-    Quantize,
-    check_choices,
-    check_selective,
-    lower,
-)
+from tflite_export.gate import ParityError, fewest
+from tflite_export.lowering import CALIBRATED, Io, Quantize, lower
 from tflite_export.metadata import Metadata, attach
-from tflite_export.preparing import (
-    PIXELS,
-    Scores,
-    image_shape,
-    in_float32,
-    own_activation,
-    prepare,
-)
+from tflite_export.parity import Parity, keras_scores
+from tflite_export.preparing import PIXELS, Scores, image_shape, in_float32, own_activation, prepare
 from tflite_export.quantizing import check_names
-from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
+from tflite_export.report import Report, compare
 from tflite_export.sources import Source, open_source
 
 TEST_IMAGES = 2000
@@ -153,9 +139,9 @@ def convert(
             representative = calibration_set(opened.run)
         if test is None and labels is None:
             test, labels = evaluation_set(opened.run, TEST_IMAGES)
-    _check_images(opened, representative, test, labels)
+    check_given_images(opened, representative, test, labels)
     if test is None:
-        _check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
+        check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
 
     def make(kept: Sequence[str]) -> Conversion:
         content = lower(
@@ -211,54 +197,6 @@ def convert(
     if bound.broken_by(report):
         raise ParityError(conversion.content, report, bound)
     return replace(conversion, report=report)
-
-
-def check_settings(
-    quantize: Quantize,
-    *,
-    auto: bool = False,
-    min_agreement: float | None = None,
-    max_error: float | None = None,
-    threads: int = 1,
-    io: Io | None = None,
-    batch: Literal[1] | None = 1,
-    scores: Scores = "model",
-    keep_float: Sequence[str] = (),
-) -> Bound:
-    """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
-    bound = bound_for(quantize, min_agreement, max_error)
-    check_choices(quantize, io, batch, scores)
-    check_selective(quantize, keep_float)
-    if auto and quantize not in SELECTIVE:
-        raise InputError(
-            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
-        )
-    if threads < 1:
-        raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
-    return bound
-
-
-def _check_images(
-    source: Source,
-    representative: np.ndarray | None,
-    test: np.ndarray | None,
-    labels: np.ndarray | None,
-) -> None:
-    for name, images in {"representative": representative, "test": test}.items():
-        if images is not None:
-            check_images(name, images, image_shape(source.model))
-            check_real(name, images, source.preprocessing)
-    if test is None:
-        _check_untested(labels=labels)
-    else:
-        check_labels(labels, len(test), source.model.outputs[0].shape[-1])
-
-
-def _check_untested(**settings: Any) -> None:
-    """Refuses what is of no effect without test images, if it is given."""
-    for name, given in settings.items():
-        if given is not None:
-            raise InputError(f"{name} needs images to test the file on; give test=.")
 
 
 def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:

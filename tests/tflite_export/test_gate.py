@@ -15,7 +15,7 @@ from keras_archs.errors import InputError
 from tests.tflite_export.networks import CLASSES, SHAPE, stripes
 from tflite_export import KINDS, Classifier, ParityError, convert
 from tflite_export.gate import BOUNDS, bound_for, fewest
-from tflite_export.report import Parity
+from tflite_export.parity import Parity
 
 IMAGES, LABELS = stripes(400, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]

@@ -79,7 +79,7 @@ def test_a_run_can_be_read_without_its_images(tmp_path, tiny):
     with pytest.raises(InputError, match="gone"):
         _ = source.run
     # A slip in a name is told before they are missed.
-    with pytest.raises(InputError, match="keep_float: 'cov' is no layer.* Did you mean 'conv"):
+    with pytest.raises(InputError, match=r"keep_float: 'cov' is no layer.* Did you mean 'conv"):
         convert(source, "dynamic", keep_float=["cov"])
 
 
