@@ -15,6 +15,7 @@ def _names(kind: type) -> dict[int, str]:
 
 
 OPERATORS, TYPES = _names(schema.BuiltinOperator), _names(schema.TensorType)
+CHANGES_OF_TYPE = {"QUANTIZE", "DEQUANTIZE"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Graph:
         """Whether what it gives comes out of a softmax or sigmoid, but for its type and shape."""
         makers = {index: node for node in self.nodes for index in node.outputs}
         node = makers.get(self.outputs[0])
-        while node and node.name in {"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE"}:
+        while node and node.name in {*CHANGES_OF_TYPE, "RESHAPE", "SQUEEZE"}:
             node = makers.get(node.inputs[0])
         return node is not None and node.name in {"SOFTMAX", "LOGISTIC"}
 

@@ -1,17 +1,13 @@
-"""The steps of a TFLite file, the Keras layers that they come from, and the types at its ends."""
+"""TFLite files with other types at their ends, and with biases that are right."""
 
 import copy
-import re
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-FLOAT32, UINT8 = schema.TensorType.FLOAT32, schema.TensorType.UINT8
-QUANTIZE, DEQUANTIZE = schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE
+UINT8, QUANTIZE = schema.TensorType.UINT8, schema.BuiltinOperator.QUANTIZE
 
 # Where the operators with a bias have their image, their kernel, and that bias.
 _BIASED = {
@@ -20,60 +16,6 @@ _BIASED = {
     schema.BuiltinOperator.FULLY_CONNECTED: (0, 1, 2),
     schema.BuiltinOperator.TRANSPOSE_CONV: (2, 1, 3),
 }
-
-# TensorFlow numbers the scopes that a layer opens.
-_NUMBER = re.compile(r"_\d+$")
-
-
-@dataclass(frozen=True)
-class Step:
-    """An operator of a file.
-
-    Attributes:
-        tensor: name of its first output.
-        is_last: whether that is the output of the file, but for a change of type.
-        computes_in_float: whether it gives float32, other than for a change of type.
-    """
-
-    tensor: str
-    is_last: bool
-    computes_in_float: bool
-
-    def layers(self, known: Collection[str], last: Collection[str]) -> set[str]:
-        """Which of the layers with `known` names it does a part of; `last` are those at the end.
-
-        The converter joins the names of what it joins, "net/relu/Relu6;net/conv/convolution",
-        and gives the output of the file a name of its own.
-        """
-        if self.is_last:
-            return set(last)
-        scopes = {part for path in self.tensor.split(";") for part in path.split("/")[:-1]}
-        # "conv_1" is the first scope of "conv" even if there is a layer "conv_1", whose own is
-        # "conv_1_1" then.
-        names = (
-            next((n for n in (_NUMBER.sub("", scope), scope) if n in known), None)
-            for scope in scopes
-        )
-        return {name for name in names if name}
-
-
-def steps(content: bytes) -> list[Step]:
-    """The operators of a TFLite file, in their order."""
-    model = flatbuffer_utils.read_model_from_bytearray(content)
-    graph = model.subgraphs[0]
-    ends = set(graph.outputs)
-    found = []
-    for operator in reversed(graph.operators):
-        index = operator.outputs[0]
-        is_last = index in ends
-        builtin = model.operatorCodes[operator.opcodeIndex].builtinCode
-        changes_type = builtin in {QUANTIZE, DEQUANTIZE}
-        if is_last and changes_type:
-            ends.update(operator.inputs)
-        tensor = graph.tensors[index]
-        in_float = tensor.type == FLOAT32 and not changes_type
-        found.append(Step(tensor.name.decode(), is_last, in_float))
-    return found[::-1]
 
 
 def with_uint8_ends(content: bytes) -> bytes:

@@ -12,10 +12,11 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization import is_quantize_aware, to_int8
-from tflite_export.flatbuffer import steps, with_own_biases, with_uint8_ends
+from tflite_export.flatbuffer import with_own_biases, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
+from tflite_export.steps import steps
 
 __all__ = [
     "CALIBRATED",

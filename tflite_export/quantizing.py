@@ -10,8 +10,8 @@ from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
-from tflite_export.flatbuffer import steps
 from tflite_export.preparing import MADE, ending
+from tflite_export.steps import steps
 
 Keep = Callable[[bytes], list[str]]
 """Gives the tensors of a file, by name, whose steps stay in float."""
