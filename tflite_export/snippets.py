@@ -216,8 +216,9 @@ def _kotlin(facts: _Facts) -> str:
     size = {side: 4 if side.dtype == "float32" else 1 for side in (facts.source, facts.target)}
     if channels == 1:
         red, green, blue = (f"(pixel shr {shift} and 255)" for shift in (16, 8, 0))
-        gray = f"0.299f * {red} + 0.587f * {green} + 0.114f * {blue}"
-        values = f"val value = ({gray} - mean[0]) / scale[0]"
+        values = f"""\
+val gray = 0.299f * {red} + 0.587f * {green} + 0.114f * {blue}
+            val value = (gray - mean[0]) / scale[0]"""
         loop = "for (pixel in pixels) {"
     else:
         shift = "8 * c" if facts.metadata.bgr else "16 - 8 * c"
@@ -237,6 +238,7 @@ def _kotlin(facts: _Facts) -> str:
         val (left, top) = (bitmap.width - side) / 2 to (bitmap.height - side) / 2
         val square = Bitmap.createBitmap(bitmap, left, top, side, side)
 """
+    name = facts.name.replace("$", r"\$")  # which begins a variable in Kotlin's texts
     owners = f" of {facts.classes} classes" if facts.classes > 1 else ""
     get = "output.float"
     if facts.target.dtype != "float32":
@@ -254,7 +256,7 @@ import org.tensorflow.lite.Interpreter
 // build.gradle: implementation("com.google.ai.edge.litert:litert:1.4.0") and
 // androidResources {{ noCompress += "tflite" }}. The names: unzip {facts.name} {LABELS}
 class Classifier(context: Context) {{
-    private val interpreter = context.assets.openFd({facts.name}).use {{
+    private val interpreter = context.assets.openFd({name}).use {{
         val file = FileInputStream(it.fileDescriptor).channel
         Interpreter(file.map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength))
     }}
