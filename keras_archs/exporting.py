@@ -13,12 +13,14 @@ import training
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
+from tflite_export.arguments import check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.conversion import TEST_IMAGES, check_settings
+from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
+from tflite_export.quantizing import check_names
 from tflite_export.sources import PIXELS, Source, open_source
 from training.run_folder import RunFolder
 
@@ -73,6 +75,7 @@ def export(
     source = _source(place, preprocessing)
     if pixels and source.preprocessing is None:
         raise InputError("--pixels needs --preprocessing: SOURCE does not say what to do inside.")
+    check_names(source.model, settings.get("keep_float", ()))
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)
     if debug:
@@ -194,7 +197,7 @@ def _same_classes(source: Source, data: training.Run | training.ImageData) -> bo
         return True
     if source.class_names:
         return source.class_names == data.class_names
-    return len(data.class_names) == source.model.outputs[0].shape[-1]
+    return len(data.class_names) == max(2, source.model.outputs[0].shape[-1])
 
 
 def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:

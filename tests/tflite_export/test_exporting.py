@@ -116,6 +116,11 @@ def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
         ("int8", {"preprocessing": "mobilnet"}, "no model 'mobilnet'"),
         ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
         ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
+        (
+            "int8",
+            {"keep_float": ["conv2d_"], "dataset": "image_folder:nowhere"},
+            "'conv2d_' is no layer of the model. Did you mean 'conv2d",
+        ),
         ("none", {"dataset": "image_folder:nowhere"}, "nowhere"),
         ("int8", {"io": "int4"}, "io must be one of .*, got 'int4'"),
         ("int8", {"preprocessing": None, "dataset": None, "pixels": True}, "--pixels needs"),

@@ -15,7 +15,7 @@ from keras_archs.errors import InputError
 from tests.tflite_export.networks import CLASSES, SHAPE, stripes
 from tflite_export import KINDS, Classifier, ParityError, convert
 from tflite_export.gate import BOUNDS, bound_for, fewest
-from tflite_export.report import Parity
+from tflite_export.parity import Parity
 
 IMAGES, LABELS = stripes(400, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]
@@ -93,6 +93,22 @@ def test_auto_leaves_a_good_file_as_it_is(trained):
     assert auto.content == plain.content
     assert auto.kept_float == ()
     assert auto.report.keras_top1 is auto.report.tflite_top1 is None
+
+
+def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
+    seen = []
+    predict = Classifier.predict
+
+    def counting(classifier, images):
+        if len(images) == len(IMAGES):
+            seen.append(classifier._content)
+        return predict(classifier, images)
+
+    monkeypatch.setattr(Classifier, "predict", counting)
+    made = convert(lopsided, "int8", representative=CALIBRATION, test=IMAGES, auto=True)
+    assert made.kept_float
+    assert made.content in seen
+    assert len(seen) == len({*seen})
 
 
 def test_auto_that_does_not_help_is_refused(trained):

@@ -142,6 +142,7 @@ numbers = st.floats(-300, 300, width=32)
     scale=st.floats(0.01, 300) | st.tuples(*[st.floats(0.01, 300)] * 3),
     bgr=st.booleans(),
     probabilities=st.booleans(),
+    activation=st.sampled_from([None, "softmax", "sigmoid"]),
     crop=st.none() | st.floats(0.1, 1),
 )
 def test_what_is_written_is_read_again(**facts):
@@ -202,13 +203,14 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": NAMES[:3]}, "3 class names for 4 outputs"),
+        ({"class_names": NAMES[:3]}, "3 class names for 4 classes"),
         ({"image_shape": (32, 32, 3)}, r"\(32, 32, 3\), the file's are of \(24, 24, 3\)"),
         ({"class_names": ("a", "b", "c", "d\ne")}, r"one line each, got 'd\\ne'"),
         ({"class_names": ("a", "b", "c", "")}, "one line each, got ''"),
         ({"mean": (1.0, 2.0)}, "mean must hold 1 or 3 values, got 2"),
         ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
         ({"image_shape": (24, 24)}, r"image_shape must be 3 whole numbers .*got \(24, 24\)"),
+        ({"activation": "tanh"}, "activation must be None, 'softmax' or 'sigmoid', got 'tanh'"),
         ({"crop": 1.5}, "crop must be None or above 0 and at most 1, got 1.5"),
         ({"preprocessing_inside": True}, "mean must be 0 and scale 1"),
     ],
