@@ -20,7 +20,7 @@ from tflite_export.gate import ParityError, fewest
 from tflite_export.lowering import CALIBRATED, Io, Quantize, lower
 from tflite_export.metadata import Metadata, attach
 from tflite_export.parity import Parity, keras_scores
-from tflite_export.preparing import PIXELS, Scores, image_shape, in_float32, own_activation, prepare
+from tflite_export.preparing import PIXELS, Scores, image_shape, own_activation, unfolded
 from tflite_export.quantizing import check_names
 from tflite_export.report import Report, compare
 from tflite_export.sources import Source, open_source
@@ -134,11 +134,11 @@ def convert(
     has_ranges = is_quantize_aware(model)
     if auto and has_ranges:
         raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
-    if opened.run:
-        if representative is None and quantize in CALIBRATED and not has_ranges:
-            representative = calibration_set(opened.run)
-        if test is None and labels is None:
-            test, labels = evaluation_set(opened.run, TEST_IMAGES)
+    # A run's images may be gone: they are looked for only where there are no others.
+    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
+        representative = calibration_set(opened.run)
+    if test is None and labels is None and opened.run:
+        test, labels = evaluation_set(opened.run, TEST_IMAGES)
     check_given_images(opened, representative, test, labels)
     if test is None:
         check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
@@ -159,27 +159,27 @@ def convert(
     conversion = make(keep_float)
     if test is None:
         return conversion
-    # In half precision a model is further from itself in float32 than the file is.
-    exact = in_float32(model) if scores == "model" else prepare(model, scores=scores)
-    expected = keras_scores(exact, test)
+    expected = keras_scores(unfolded(model, scores), test)
     seen = as_seen(test, inside)
 
     def tested(made: Conversion) -> tuple[Conversion, Parity]:
         return made, Parity.measure(made.content, seen, labels, expected, threads)
 
     conversion, parity = tested(conversion)
-    whole_bytes = len(conversion.content) if auto and not keep_float else None
+    whole_bytes = None
+    if auto or keep_float:
+        whole_bytes = len((make(()) if keep_float else conversion).content)
     if auto and bound.broken_by(parity):
         worst = debug(
             model,
             quantize,
             conversion.content,
             test,
+            keep_float=keep_float,
             scores=scores,
             preprocessing=inside,
         )
-        # One at least is left to quantize.
-        layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
+        layers = [each.layer for each in worst][:-1]  # one at least is left to quantize
         conversion, parity = fewest(
             lambda more: tested(make([*keep_float, *more])),
             layers,

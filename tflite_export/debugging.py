@@ -76,6 +76,7 @@ def debug(
     content: bytes,
     images: np.ndarray,
     *,
+    keep_float: Sequence[str] = (),
     scores: Scores = "model",
     preprocessing: Preprocessing | None = None,
 ) -> list[LayerLoss]:
@@ -87,6 +88,7 @@ def debug(
         content: the bytes of the file.
         images: float32 [n, height, width, channels], preprocessed as in training; the first
             `IMAGES` of them are taken.
+        keep_float: layers that the file was told to keep.
         scores: as the file was told.
         preprocessing: what the file does inside, as it was told.
 
@@ -112,7 +114,8 @@ def debug(
     kept = _by_layer(clean, [step for step in steps(content) if step.computes_in_float])
     losses = []
     for layer, own in _by_layer(clean, steps(whole)).items():
-        if quantize in CALIBRATED and layer in kept:
+        # All outputs are in float where weights alone are integers: there only the caller knows.
+        if layer in keep_float or (quantize in CALIBRATED and layer in kept):
             continue
         found = Classifier(alone.quantized(own)).predict(images)
         losses.append(

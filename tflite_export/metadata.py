@@ -139,15 +139,17 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
             f"metadata has {len(names)} class names for {classifier.classes} classes."
         )
 
-    facts = {"format": _FORMAT, **asdict(metadata)}
-    del facts["class_names"]  # they are in the other file
-    files = {FACTS: json.dumps(facts, indent=1) + "\n"}
-    if names is not None:
-        files[LABELS] = "\n".join(names) + "\n"
-    file = io.BytesIO()
+    files = {FACTS: "", LABELS: "\n".join(names or ()) + "\n"}
+    if names is None:
+        del files[LABELS]
     # The standard's labels are one for each output.
     labels = LABELS if names and len(names) == classifier.scores else None
-    file.write(add_metadata(content, metadata, labels, [*files]))
+    network = add_metadata(content, metadata, labels, [*files])
+    facts = {"format": _FORMAT, **asdict(metadata), "crc32": zlib.crc32(network)}
+    del facts["class_names"]  # they are in the other file
+    files[FACTS] = json.dumps(facts, indent=1) + "\n"
+    file = io.BytesIO()
+    file.write(network)
     with zipfile.ZipFile(file, "a") as archive:  # not compressed: the standard's readers want it
         for name, text in files.items():
             # With a time of its own, the same network would not give the same file.
@@ -163,6 +165,7 @@ def read_metadata(content: bytes) -> Metadata | None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            begin = min((entry.header_offset for entry in archive.infolist()), default=0)
             # What others have put beside does not matter, nor what could swell when it is read.
             files = {
                 entry.filename: archive.read(entry)
@@ -178,6 +181,7 @@ def read_metadata(content: bytes) -> Metadata | None:
     try:
         facts = json.loads(files[FACTS])
         version, found = facts.pop("format"), None
+        checksum = facts.pop("crc32", None)
         if version == _FORMAT:
             lines = None
             if LABELS in files:
@@ -185,6 +189,8 @@ def read_metadata(content: bytes) -> Metadata | None:
             found = Metadata(class_names=lines, **facts)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise input_error(f"content has damaged metadata ({FACTS} or {LABELS}).") from error
+    if found and checksum not in (None, zlib.crc32(content[:begin])):
+        raise input_error("content is damaged: its network is not the one that was written.")
     if found is None:
         raise input_error(
             f"content has metadata of format {version}, which needs a later keras-archs."

@@ -96,6 +96,18 @@ def prepare(
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
 
 
+def unfolded(model: keras.Model, scores: Scores) -> keras.Model:
+    """What a file of these scores is held to: `model` in float32, with nothing else done to it.
+
+    In half precision a model is further from itself in float32 than the file is. See `prepare`.
+    """
+    if scores == "model":
+        return in_float32(model)
+    with _float32():
+        whole = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        return _ending_in(float32_copy(whole), scores)
+
+
 def own_activation(model: keras.Model) -> str | None:
     """What turns logits into probabilities at a model's end, "softmax" or "sigmoid", if it does."""
     # It may be sequential, or have its one output in a list.

@@ -60,15 +60,19 @@ class Report(Parity):
     cores: int
     versions: dict[str, str]
 
+    def json(self) -> str:
+        """All fields as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
     def save_json(self, path: str | Path) -> Path:
-        """Writes all fields as JSON, in place of an earlier file, and returns the path.
+        """Writes `json()`, in place of an earlier file, and returns the path.
 
         Raises:
             InputError: the folder is missing or cannot be written to.
         """
         path = Path(path)
         check_target(path, overwrite=True)
-        atomic_write(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
+        atomic_write(path, self.json().encode())
         return path
 
     def row(self) -> dict[str, str]:

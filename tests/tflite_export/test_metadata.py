@@ -300,3 +300,14 @@ def test_mediapipe_reads_labels_and_normalization(tmp_path):
     expected = Classifier(path).predict(facts.preprocess(pixels()[:1]))[0]
     actual = {category.category_name: category.score for category in found.categories}
     assert actual == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-5)
+
+
+@given(st.data())
+def test_a_byte_of_the_network_that_has_changed_is_noticed(data):
+    content = bytearray(attach(file_of("int8"), metadata()))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        end = archive.getinfo("keras_archs.json").header_offset
+    place = data.draw(st.integers(0, end - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(InputError, match="content is damaged"):
+        read_metadata(bytes(content))
