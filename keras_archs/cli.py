@@ -20,6 +20,7 @@ from keras_archs.errors import InputError
 from tflite_export.predict import predict as run_predict
 from training.data.prepare import prepare
 from training.recipes import list_recipes, recipe_text
+from training.run_folder import RunFolder
 
 app = typer.Typer(
     help="Train image classifiers and ship them as TFLite files.",
@@ -147,10 +148,14 @@ def train(
     if model_args:
         given["model_args"] = model_args
     if resume:
-        others = {"--overwrite": overwrite, "--recipe": recipe, "--resume-from": resume_from}
-        for option, value in others.items():
+        for option, value in {"--overwrite": overwrite, "--resume-from": resume_from}.items():
             if value:
                 raise InputError(f"{option} cannot go with --resume.")
+        if recipe:
+            own = RunFolder(out).read_settings().config
+            known = {"model": own.model, "dataset": own.dataset}
+            config = training.load_recipe(recipe, **known | given)
+            given = config.model_dump(include=config.model_fields_set)
         _print_training(out, training.resume(out, changes=given, force=force))
         return
     if force:
