@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import keras_archs
 import training
+from training import monitoring
 from training.optimization import make_optimizer, make_schedule
 
 EPOCHS = 14
@@ -119,6 +121,36 @@ def test_one_seed_gives_one_run(images, tiny, tmp_path):
         np.testing.assert_allclose(one, other, atol=5e-3)
 
 
+class Stop(monitoring.TensorBoard):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def begin(images, tiny, tmp_path, monkeypatch):
+    """Trains the first of two epochs; returns the run's folder."""
+
+    def run(**changes):
+        changes = {"model": tiny, "model_args": {}, "epochs": 2, "batch_size": 32, **changes}
+        with monkeypatch.context() as patch:
+            patch.setattr(monitoring, "TensorBoard", Stop)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(config(images, **changes), tmp_path / "run")
+        return tmp_path / "run"
+
+    return run
+
+
+def test_blocks_by_level_are_read_back(begin):
+    out = begin(model_args={"attention": {2: "eca"}})
+    training.resume(out)
+    run = training.load_run(out)
+    assert any(isinstance(layer, keras_archs.layers.ECA) for layer in run.model().layers)
+    assert training.continue_from(out).model_args == {"attention": {2: "eca"}}
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(images, tmp_path, precision):
     """With all that is done to gradients and scores."""
@@ -169,6 +201,8 @@ BAD = [
     ({"model": "mobilnet"}, "Did you mean 'mobilenet'"),
     ({"model_args": {"alfa": 0.5}}, "Did you mean 'alpha'"),
     ({"model_args": {"classes": 5}}, "model_args may not set 'classes'"),
+    ({"model_args": {"attention": keras.layers.ReLU()}}, "attention=<ReLU .* cannot be stored"),
+    ({"model_args": {"attention": {3: keras.layers.ReLU()}}}, "attention=.*cannot be stored"),
     ({"epochs": 0}, "epochs should be greater than or equal to 1, got 0"),
     ({"batch_size": -1}, "batch_size"),
     ({"learning_rate": 0}, "learning_rate should be greater than 0, got 0"),
