@@ -7,7 +7,7 @@ begin the callbacks anew. Of Keras, the loop takes public methods alone.
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
@@ -178,7 +178,9 @@ class Loop:
         try:
             yield
         except OSError as error:
-            newest = self.folder.checkpoints.newest()
+            newest = None
+            with suppress(OSError):
+                newest = self.folder.checkpoints.newest()
             rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
             raise TrainingStopped(
                 f"The run's folder {str(self.folder.path)!r} cannot be written to: {error}{rest}."

@@ -102,7 +102,7 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     # The same command again will do as well.
     process = start(out, *arguments, "--resume", before=SignalInValidation.happen)
     assert finish(process) == 130
-    assert f"Warning: The checkpoint {str(newest)!r} cannot be read" in output(out).read_text()
+    assert f"Warning: The checkpoint {str(newest)!r} is damaged (" in output(out).read_text()
     assert f"SIGINT has stopped the run in {str(out)!r} at epoch" in last_line(out)
     assert f"step {STEPS} of {STEPS}" in last_line(out)
 
