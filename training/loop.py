@@ -6,8 +6,8 @@ begin the callbacks anew. Of Keras, the loop takes public methods alone.
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
@@ -152,12 +152,12 @@ class Loop:
         hooks.on_epoch_end(progress.epoch, logs)
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         progress.epoch, progress.step = progress.epoch + 1, 0
-        with self._writing():
+        with self.folder.writing():
             folder.write_log(progress.history)
             with self._averaged():
                 folder.save_last(self.network, progress.epoch)
         self._save()
-        with self._writing():
+        with self.folder.writing():
             folder.keep_if_best(progress.history)
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -169,22 +169,9 @@ class Loop:
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def _save(self) -> None:
-        with self._writing():
+        with self.folder.writing():
             self.folder.checkpoints.save(self.model, self.progress, self.averages)
         self._saved_at = time.monotonic()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            newest = None
-            with suppress(OSError):
-                newest = self.folder.checkpoints.newest()
-            rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
-            raise TrainingStopped(
-                f"The run's folder {str(self.folder.path)!r} cannot be written to: {error}{rest}."
-            ) from error
 
     def stopped_at(self) -> str:
         """Where the run stands, for one that is stopped there."""
@@ -222,7 +209,7 @@ class Loop:
         warnings.warn(f"{found}; going back to {good}.", stacklevel=2)
         checkpoint.restore(self.model, self.averages)
         self.progress = checkpoint.progress
-        with self._writing():
+        with self.folder.writing():
             self.folder.write_log(self.progress.history)
 
     def _place(self, progress: Progress) -> str:

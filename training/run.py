@@ -169,8 +169,9 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
             trained = prepare(run.settings, run.steps, devices, representative=run.representative)
-            run.folder.clear()
-            run.folder.write_settings(run.settings)
+            with run.folder.writing():
+                run.folder.clear()
+                run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
 
 
@@ -228,9 +229,10 @@ def resume(
                 checkpoint.restore(trained.model, trained.averages)
             step = progress.step * progress.config.batch_size // config.batch_size
             progress = replace(progress, config=config, step=step)
-            folder.write_settings(run.settings)
-            folder.write_log(progress.history)
-            folder.keep_if_best(progress.history)
+            with folder.writing():
+                folder.write_settings(run.settings)
+                folder.write_log(progress.history)
+                folder.keep_if_best(progress.history)
         return _fit_and_evaluate(run, trained, progress)
 
 
@@ -280,7 +282,7 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
         started = time.perf_counter()
         loop.run(monitors.callbacks)
         seconds = time.perf_counter() - started
-        with stopping_at_once(folder.path, loop.stopped_at()):
+        with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
             found, predictions = _evaluate(run)
             metrics = {
                 **found,
@@ -294,7 +296,7 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
             plot_curves(folder.history(), title, folder.curves)
             write_report(run, predictions, metrics)
             monitors.on_run_end(metrics)
-    with stop_request():  # so near to the end
+    with stop_request(), folder.writing():  # so near to the end
         write_json(folder.metrics, metrics)
         shutil.rmtree(folder.checkpoints.folder)
     return metrics

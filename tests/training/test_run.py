@@ -1,7 +1,9 @@
 """Training runs from end to end, on small images made here."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 
 import keras
@@ -13,8 +15,9 @@ from PIL import Image
 
 import keras_archs
 import training
-from training import monitoring
+from training import monitoring, run
 from training.optimization import make_optimizer, make_schedule
+from training.run_folder import RunFolder
 
 EPOCHS = 14
 
@@ -188,13 +191,56 @@ def test_other_folders_are_never_written_to(images, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="not empty and holds no run"):
             training.train(config(images), tmp_path, overwrite=overwrite)
-    with pytest.raises(ValueError, match="is a file"):
-        training.train(config(images), tmp_path / "thesis.tex")
+    for out in ("thesis.tex", "thesis.tex/run", "thesis.tex/all/run"):
+        with pytest.raises(ValueError, match=r"thesis\.tex' is a file"):
+            training.train(config(images, dataset="none"), tmp_path / out)
     with pytest.raises(ValueError, match="holds no run"):
         training.resume(tmp_path)
     (tmp_path / "config.json").write_text('{"config": {')
     with pytest.raises(ValueError, match="damaged"):
         training.load_run(tmp_path)
+
+
+@pytest.mark.parametrize("out", ["run", "many/runs"])
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, out):
+    def read_only(name, flags, mode=0o777, **_):  # noqa: ARG001
+        raise OSError(errno.EROFS, "Read-only file system", name)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(ValueError, match=f"out='.*{out}' cannot be written to: .*Read-only"):
+        training.train(config("nowhere"), tmp_path / out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_while_the_first_or_an_earlier_run_goes(begin, images, tiny, monkeypatch):
+    out = begin()
+    again = config(images, model=tiny, model_args={}, epochs=1, batch_size=32)
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_settings", kill)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(again, out, overwrite=True)
+    assert list(out.iterdir()) == []
+    (out / ".config.json.0a1b2c3d").write_text('{"config')
+    training.train(again, out)
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("step", ["plot_curves", "write_report", "write_json"])
+def test_a_full_disk_behind_the_last_epoch(begin, monkeypatch, step):
+    out = begin()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, step, full)
+        with pytest.raises(training.TrainingStopped, match="No space left.*--resume goes on"):
+            training.resume(out)
+    assert training.resume(out)["epochs"] == 2
 
 
 BAD = [
