@@ -35,12 +35,16 @@ class Progress:
         epoch: the running one, from 0.
         step: the next one of that epoch, from 0.
         history: the log's rows of the epochs before.
+        images: seen in training by all processes that the run has had.
+        seconds: that they have taken for it, validation included.
     """
 
     config: TrainConfig
     epoch: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ class Loop:
         validation_steps: in a validation.
         steps: in an epoch.
         devices: that share each step.
-        taken: steps, of this process.
     """
 
     model: keras.Model
@@ -62,9 +61,9 @@ class Loop:
     validation_steps: int
     steps: int
     devices: Devices
-    taken: int = 0
     _not_finite_at: set[tuple[int, int]] = field(default_factory=set)
     _saved_at: float = 0.0
+    _counted_at: float = 0.0
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """
@@ -79,6 +78,7 @@ class Loop:
                 epochs=self.progress.config.epochs,
                 steps=self.steps,
             )
+            self._counted_at = time.monotonic()
             self._save()
             self.devices.prepare(self.model)
             hooks.on_train_begin()
@@ -95,6 +95,7 @@ class Loop:
                     self._roll_back()
                     iterator = None
             hooks.on_train_end()
+            self._count()
 
     def _train(
         self, iterator: Any, hooks: keras.callbacks.CallbackList, request: StopRequest
@@ -111,7 +112,7 @@ class Loop:
                 self.averages.update()
             hooks.on_train_batch_end(step, logs)
             progress.step += 1
-            self.taken += 1
+            progress.images += progress.config.batch_size
             if not np.isfinite(logs["loss"]):
                 raise NotFiniteError
             asked, due = self.devices.agree(request.received, self._is_due())
@@ -168,7 +169,14 @@ class Loop:
             return (self.progress.epoch * self.steps + self.progress.step) % every == 0
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
+    def _count(self) -> None:
+        """The time that has passed, into the progress."""
+        now = time.monotonic()
+        self.progress.seconds += now - self._counted_at
+        self._counted_at = now
+
     def _save(self) -> None:
+        self._count()
         with self.folder.writing():
             self.folder.checkpoints.save(self.model, self.progress, self.averages)
         self._saved_at = time.monotonic()

@@ -4,7 +4,6 @@ import itertools
 import os
 import platform
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -279,17 +278,16 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
         loop = _make_loop(run, trained, progress)
         monitors = monitors_of(run, quiet=not trained.devices.is_chief)
     with monitors:
-        started = time.perf_counter()
         loop.run(monitors.callbacks)
-        seconds = time.perf_counter() - started
+        taken = loop.progress
         with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
             found, predictions = _evaluate(run)
             metrics = {
                 **found,
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),
                 "epochs": config.epochs,
-                "training_seconds": round(seconds, 1),
-                "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
+                "training_seconds": round(taken.seconds, 1),
+                "training_images_per_second": round(taken.images / taken.seconds, 1),
                 "machine": _machine(),
             }
             title = f"{trained.network.name} on {config.dataset}"

@@ -139,6 +139,10 @@ def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     ends_with(next_step, "--resume", step="open_dataset")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
+    metrics = training.load_run(out).folder.read_metrics()
+    images, seconds = EPOCHS * STEPS * 16, metrics["training_seconds"]  # of both processes
+    assert seconds > 0
+    assert metrics["training_images_per_second"] == pytest.approx(images / seconds, 0.2)
 
 
 def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
