@@ -1,10 +1,12 @@
 """The command line. It alone knows networks, training and export together."""
 
 import inspect
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -57,6 +59,9 @@ def _refuse(message: str, cause: BaseException | None = None) -> int:
     return 2
 
 
+_METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH", NoneType: "none"}
+
+
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command, behind its own options, one for each field of `TrainConfig`."""
     own = list(inspect.signature(command).parameters.values())[:-1]
@@ -65,10 +70,15 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         if name in {"model_args", "recipe"}:  # commands have their own options for these
             continue
         required = field.is_required()
-        # Typer knows no choices of values; pydantic checks them.
-        text = get_origin(field.annotation) is Literal or str in get_args(field.annotation)
+        # Typer knows no choices of values, and no "none"; pydantic checks them.
+        kinds = get_args(field.annotation)
+        text = get_origin(field.annotation) is Literal or bool({str, NoneType} & {*kinds})
         extra: Any = field.json_schema_extra
-        option = typer.Option(help=field.description, rich_help_panel=extra["panel"])
+        option = typer.Option(
+            help=field.description,
+            rich_help_panel=extra["panel"],
+            metavar="|".join(_METAVARS[kind] for kind in kinds) if NoneType in kinds else None,
+        )
         options.append(
             inspect.Parameter(
                 name,
@@ -125,7 +135,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Any other argument of the network, such as rho=0.857. May be repeated.",
+            help="Any other argument of the network, such as rho=0.857 or, as JSON,"
+            ' attention={"3": "se"}. May be repeated.',
             rich_help_panel="Network",
         ),
     ] = None,
@@ -412,8 +423,8 @@ def _parse_model_arg(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--model-arg takes NAME=VALUE, got {text!r}.")
-    words = {"true": True, "false": False}
-    for parse in (lambda v: words[v.lower()], int, float):
+    words = {"true": True, "false": False, "none": None}
+    for parse in (lambda v: words[v.lower()], int, float, json.loads):
         try:
             return name, parse(value)
         except (KeyError, ValueError):

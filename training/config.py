@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from keras_archs.errors import InputError, did_you_mean
@@ -307,6 +316,13 @@ class TrainConfig(BaseModel):
             if name not in _FREE
             and (mine := getattr(self, name)) != (theirs := getattr(other, name))
         ]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none(cls, value: Any, info: ValidationInfo) -> Any:
+        """None may come as text, from the command line, over the value of a run or a recipe."""
+        allowed = get_args(cls.model_fields[info.field_name or ""].annotation)
+        return None if value == "none" and NoneType in allowed else value
 
     @field_validator("freeze", mode="before")
     @classmethod

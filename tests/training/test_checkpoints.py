@@ -73,7 +73,7 @@ def test_one_that_cannot_be_read_now_stays(folder, monkeypatch, number, function
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, function, fail)
-        with pytest.raises(TrainingStopped, match="no luck.*nothing is removed"):
+        with pytest.raises(TrainingStopped, match=r"no luck.*nothing is removed"):
             Checkpoints(folder).load()
     assert content(folder) == before
     assert Checkpoints(folder).load().progress.epoch == 2
@@ -91,6 +91,6 @@ def test_one_of_another_version_stays(folder, key):
             for name, text in members.items():
                 archive.writestr(name, text)
     before = content(folder)
-    with pytest.raises(TrainingStopped, match="version of keras-archs.*'shake'.*nothing is rem"):
+    with pytest.raises(TrainingStopped, match=r"version of keras-archs.*'shake'.*nothing is rem"):
         Checkpoints(folder).load()
     assert content(folder) == before

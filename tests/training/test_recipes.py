@@ -164,6 +164,27 @@ def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
     assert call(*words, "--recipe", "fats")[0] == 2
 
 
+def test_command_line_takes_back_what_the_recipe_sets(call, monkeypatch, tmp_path):
+    own = {"ema": 0.9, "clip_norm": 1.0, "layer_decay": 0.5, "freeze": 3, "image_size": 32}
+    path = write(tmp_path / "own.yaml", settings={**own, "crop": "resized", "data_dir": "x"})
+    found = []
+
+    def train(config, out, overwrite):  # noqa: ARG001
+        found.append(config)
+        raise training.TrainingStopped("enough")
+
+    monkeypatch.setattr(training, "train", train)
+    words = ["train", "--model", "mobilenet", "--dataset", "any", "--out", tmp_path / "run"]
+    words += ["--recipe", path, "--model-arg", 'attention={"3": "se", "4": null}']
+    for name in [*own, "data_dir", "crop"]:
+        words += [f"--{name.replace('_', '-')}", "none"]
+    assert call(*words)[0] == 1
+    (config,) = found
+    assert [getattr(config, name) for name in [*own, "data_dir"]] == [None] * 6
+    assert config.crop == "none", "which is a value of its own"
+    assert config.model_args == {"attention": {3: "se", 4: None}}
+
+
 def test_the_same_command_with_resume(call, images, tiny, monkeypatch, tmp_path):
     path = write(tmp_path / "own.yaml", settings={"epochs": 2, "ema": 0.9, "learning_rate": 0.01})
     words = ["train", "--recipe", path, "--out", tmp_path / "run"]

@@ -238,7 +238,7 @@ def test_a_full_disk_behind_the_last_epoch(begin, monkeypatch, step):
 
     with monkeypatch.context() as patch:
         patch.setattr(run, step, full)
-        with pytest.raises(training.TrainingStopped, match="No space left.*--resume goes on"):
+        with pytest.raises(training.TrainingStopped, match=r"No space left.*--resume goes on"):
             training.resume(out)
     assert training.resume(out)["epochs"] == 2
 
