@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Checkpoints:
             OSError: it cannot be written; those before it are as they were.
         """
         arrays = [np.asarray(variable) for variable in _variables(model, averages)]
-        if not all(np.isfinite(array).all() for array in arrays):
+        if not are_finite(arrays):
             raise NotFiniteError
         state = asdict(progress) | {"config": progress.config.model_dump(mode="json")}
         self.folder.mkdir(exist_ok=True)
@@ -166,6 +167,16 @@ def _read(content: bytes) -> Checkpoint:
     except Exception as error:  # zipfile has many for a damaged directory
         raise _DamagedError(error) from error
     return Checkpoint(Progress(**state | {"config": TrainConfig(**state["config"])}), arrays)
+
+
+def require_finite(model: keras.Model, averages: Averages | None = None) -> None:
+    """Raises a NotFiniteError where `Checkpoints.save` would."""
+    if not are_finite(_variables(model, averages)):
+        raise NotFiniteError
+
+
+def are_finite(arrays: Iterable[Any]) -> bool:
+    return all(np.isfinite(np.asarray(array)).all() for array in arrays)
 
 
 def _name(index: int) -> str:

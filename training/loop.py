@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from training.averaging import Averages
-from training.checkpoints import NotFiniteError, Progress
+from training.checkpoints import NotFiniteError, Progress, require_finite
 from training.distribution import Devices
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
@@ -150,6 +150,7 @@ class Loop:
 
     def _end_epoch(self, logs: dict[str, float], hooks: keras.callbacks.CallbackList) -> None:
         progress, folder = self.progress, self.folder
+        require_finite(self.model, self.averages)  # or log and last model had the epoch already
         hooks.on_epoch_end(progress.epoch, logs)
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         progress.epoch, progress.step = progress.epoch + 1, 0

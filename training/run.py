@@ -214,9 +214,17 @@ def resume(
                     " force=True (--force) to go on with the new ones, or leave them out."
                 )
             run = _open_run(folder, replace(stored, config=config))
+            images = _count(run.data)
             if differences:
-                settings = replace(run.settings, input_shape=input_shape(config, run.data))
+                shape = input_shape(config, run.data)
+                settings = replace(run.settings, input_shape=shape, images=images)
                 run = replace(run, settings=settings)
+            elif stored.images not in (None, images):
+                # In another order, and with others held out, which training has seen.
+                raise InputError(
+                    f"dataset {config.dataset!r} has changed since the run in {str(out)!r} began:"
+                    f" it had {_counted(stored.images)} images and has now {_counted(images)}."
+                )
             trained = prepare(
                 run.settings,
                 run.steps,
@@ -238,7 +246,8 @@ def resume(
 def new_run(config: TrainConfig, folder: RunFolder) -> Run:
     """A run that has not begun, its dataset opened; nothing is written."""
     data = _open_data(config)
-    return Run(folder, Settings(config, input_shape(config, data), data.class_names), data)
+    shape = input_shape(config, data)
+    return Run(folder, Settings(config, shape, data.class_names, _count(data)), data)
 
 
 def load_run(out: str | Path) -> Run:
@@ -270,6 +279,14 @@ def _open_data(config: TrainConfig) -> ImageData:
         seed=config.seed,
         skip_corrupt=config.skip_corrupt,
     )
+
+
+def _count(data: ImageData) -> dict[str, int]:
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in images.items())
 
 
 def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:

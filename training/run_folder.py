@@ -27,11 +27,16 @@ _EPOCHS = "epochs.txt"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run needs to be read again: its config and what followed from the data."""
+    """What a run needs to be read again: its config and what followed from the data.
+
+    Attributes:
+        images: of each split; None in folders of before they were counted.
+    """
 
     config: TrainConfig
     input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    images: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class RunFolder:
             "config": settings.config.model_dump(mode="json"),
             "input_shape": settings.input_shape,
             "class_names": settings.class_names,
+            "images": settings.images,
         }
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.settings, content)
@@ -179,6 +185,7 @@ class RunFolder:
                 TrainConfig(**content["config"]),
                 tuple(content["input_shape"]),
                 tuple(content["class_names"]),
+                content.get("images"),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error

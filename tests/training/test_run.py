@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -152,6 +153,30 @@ def test_blocks_by_level_are_read_back(begin):
     run = training.load_run(out)
     assert any(isinstance(layer, keras_archs.layers.ECA) for layer in run.model().layers)
     assert training.continue_from(out).model_args == {"attention": {2: "eca"}}
+
+
+def test_a_dataset_that_has_grown_is_refused(begin, images, tmp_path):
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    out = begin(dataset=f"image_folder:{copy}")
+    for i in range(10):
+        shutil.copy(copy / "red" / "0.png", copy / "red" / f"new{i}.png")
+    with pytest.raises(ValueError, match="has changed.*had 96 train, .* and has now 104 train, "):
+        training.resume(out)
+    for path in copy.glob("red/new*"):
+        path.unlink()
+    stored = out / "config.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"images": None}))
+    assert training.resume(out)["epochs"] == 2, "a run of before the images were counted"
+
+
+def test_weights_that_are_not_finite_are_no_beginning(images, tiny, tmp_path):
+    model = keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=3)
+    model.get_layer("conv").kernel.assign(np.full((3, 3, 3, 16), np.nan))
+    model.save(tmp_path / "nan.keras")
+    settings_ = config(images, model=tiny, model_args={}, init=str(tmp_path / "nan.keras"))
+    with pytest.raises(ValueError, match=r"init='.*nan\.keras' has weights that are not finite"):
+        training.train(settings_, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])

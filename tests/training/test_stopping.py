@@ -80,6 +80,16 @@ class WeightTurnsNan(Happening):
             kernel.assign(kernel * np.nan)
 
 
+class LastWeightTurnsNan(Happening):
+    """Behind the last step, so that no loss of training meets it."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if batch == STEPS - 1:
+            kernel = self.model.get_layer("depthwise").kernel
+            kernel.assign(kernel * np.nan)
+
+
 class DiskFull(Happening):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -188,6 +198,16 @@ def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
     ):
         training.train(hot, tmp_path / "run")
     assert stop.value.exit_code == 1
+
+
+def test_nothing_is_written_of_an_epoch_that_ends_with_nan(config, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "TensorBoard", LastWeightTurnsNan)
+        with pytest.raises(training.TrainingStopped, match="not finite at epoch 1, step 6 of 6"):
+            training.train(config, out)
+    assert {path.name for path in out.iterdir()} == {"config.json", "checkpoints", "tensorboard"}
+    assert training.resume(out)["epochs"] == 2
 
 
 def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):
