@@ -359,7 +359,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Returns:
         `test_top1`, `test_top5` (shares of the images), `test_loss` (cross-entropy without
-        label smoothing), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
+        label smoothing; with loss="binary" the true class' part of it), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
         `confusion_matrix` (true classes as rows), and the model's `parameters` and
         `multiply_adds`.
     """
