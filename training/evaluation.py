@@ -55,8 +55,8 @@ def measure(predictions: Predictions, class_names: Sequence[str]) -> dict[str, A
     Returns:
         `test_images`; `test_top1` and `test_top5`, shares of them; `test_loss`, the mean
         of -log of the true class' score: the cross-entropy without label smoothing, or with
-        loss="binary" the part of it that the true class has; `recall`, `precision`, `f1` and `support` of each class, 0 where a
-        class is never predicted; `confusion_matrix`.
+        loss="binary" the part of it that the true class has; `recall`, `precision`, `f1` and
+        `support` of each class, 0 where a class is never predicted; `confusion_matrix`.
     """
     scores, truth = predictions.scores, predictions.truth
     matrix = predictions.confusion_matrix()

@@ -359,9 +359,9 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Returns:
         `test_top1`, `test_top5` (shares of the images), `test_loss` (cross-entropy without
-        label smoothing; with loss="binary" the true class' part of it), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
-        `confusion_matrix` (true classes as rows), and the model's `parameters` and
-        `multiply_adds`.
+        label smoothing; with loss="binary" the true class' part of it), `test_images`,
+        `recall`, `precision`, `f1` and `support` of each class, `confusion_matrix` (true classes
+        as rows), and the model's `parameters` and `multiply_adds`.
     """
     return _evaluate(run)[0]
 

@@ -244,7 +244,7 @@ def test_an_outage_of_the_server_warns(monkeypatch, tmp_path):
             else:
                 raise ConnectionError("no route to host")
 
-        def log_artifact(self, file):
+        def log_artifact(self, _):
             raise ConnectionError("no route to host")
 
         def end_run(self, status):

@@ -160,7 +160,7 @@ def test_a_dataset_that_has_grown_is_refused(begin, images, tmp_path):
     out = begin(dataset=f"image_folder:{copy}")
     for i in range(10):
         shutil.copy(copy / "red" / "0.png", copy / "red" / f"new{i}.png")
-    with pytest.raises(ValueError, match="has changed.*had 96 train, .* and has now 104 train, "):
+    with pytest.raises(ValueError, match=r"has changed.*had 96 train, .* and has now 104 train, "):
         training.resume(out)
     for path in copy.glob("red/new*"):
         path.unlink()
