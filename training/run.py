@@ -4,7 +4,6 @@ import itertools
 import os
 import platform
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,8 +168,9 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
             trained = prepare(run.settings, run.steps, devices, representative=run.representative)
-            run.folder.clear()
-            run.folder.write_settings(run.settings)
+            with run.folder.writing():
+                run.folder.clear()
+                run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
 
 
@@ -214,9 +214,17 @@ def resume(
                     " force=True (--force) to go on with the new ones, or leave them out."
                 )
             run = _open_run(folder, replace(stored, config=config))
+            images = _count(run.data)
             if differences:
-                settings = replace(run.settings, input_shape=input_shape(config, run.data))
+                shape = input_shape(config, run.data)
+                settings = replace(run.settings, input_shape=shape, images=images)
                 run = replace(run, settings=settings)
+            elif stored.images not in (None, images):
+                # In another order, and with others held out, which training has seen.
+                raise InputError(
+                    f"dataset {config.dataset!r} has changed since the run in {str(out)!r} began:"
+                    f" it had {_counted(stored.images)} images and has now {_counted(images)}."
+                )
             trained = prepare(
                 run.settings,
                 run.steps,
@@ -228,16 +236,18 @@ def resume(
                 checkpoint.restore(trained.model, trained.averages)
             step = progress.step * progress.config.batch_size // config.batch_size
             progress = replace(progress, config=config, step=step)
-            folder.write_settings(run.settings)
-            folder.write_log(progress.history)
-            folder.keep_if_best(progress.history)
+            with folder.writing():
+                folder.write_settings(run.settings)
+                folder.write_log(progress.history)
+                folder.keep_if_best(progress.history)
         return _fit_and_evaluate(run, trained, progress)
 
 
 def new_run(config: TrainConfig, folder: RunFolder) -> Run:
     """A run that has not begun, its dataset opened; nothing is written."""
     data = _open_data(config)
-    return Run(folder, Settings(config, input_shape(config, data), data.class_names), data)
+    shape = input_shape(config, data)
+    return Run(folder, Settings(config, shape, data.class_names, _count(data)), data)
 
 
 def load_run(out: str | Path) -> Run:
@@ -271,30 +281,37 @@ def _open_data(config: TrainConfig) -> ImageData:
     )
 
 
+def _count(data: ImageData) -> dict[str, int]:
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in images.items())
+
+
 def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:
     config, folder = run.settings.config, run.folder
     with stopping_at_once(folder.path, _NEXT):
         loop = _make_loop(run, trained, progress)
         monitors = monitors_of(run, quiet=not trained.devices.is_chief)
     with monitors:
-        started = time.perf_counter()
         loop.run(monitors.callbacks)
-        seconds = time.perf_counter() - started
-        with stopping_at_once(folder.path, loop.stopped_at()):
+        taken = loop.progress
+        with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
             found, predictions = _evaluate(run)
             metrics = {
                 **found,
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),
                 "epochs": config.epochs,
-                "training_seconds": round(seconds, 1),
-                "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
+                "training_seconds": round(taken.seconds, 1),
+                "training_images_per_second": round(taken.images / taken.seconds, 1),
                 "machine": _machine(),
             }
             title = f"{trained.network.name} on {config.dataset}"
             plot_curves(folder.history(), title, folder.curves)
             write_report(run, predictions, metrics)
             monitors.on_run_end(metrics)
-    with stop_request():  # so near to the end
+    with stop_request(), folder.writing():  # so near to the end
         write_json(folder.metrics, metrics)
         shutil.rmtree(folder.checkpoints.folder)
     return metrics
@@ -342,9 +359,9 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Returns:
         `test_top1`, `test_top5` (shares of the images), `test_loss` (cross-entropy without
-        label smoothing), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
-        `confusion_matrix` (true classes as rows), and the model's `parameters` and
-        `multiply_adds`.
+        label smoothing; with loss="binary" the true class' part of it), `test_images`,
+        `recall`, `precision`, `f1` and `support` of each class, `confusion_matrix` (true classes
+        as rows), and the model's `parameters` and `multiply_adds`.
     """
     return _evaluate(run)[0]
 

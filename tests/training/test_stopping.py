@@ -80,6 +80,16 @@ class WeightTurnsNan(Happening):
             kernel.assign(kernel * np.nan)
 
 
+class LastWeightTurnsNan(Happening):
+    """Behind the last step, so that no loss of training meets it."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if batch == STEPS - 1:
+            kernel = self.model.get_layer("depthwise").kernel
+            kernel.assign(kernel * np.nan)
+
+
 class DiskFull(Happening):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -102,7 +112,7 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     # The same command again will do as well.
     process = start(out, *arguments, "--resume", before=SignalInValidation.happen)
     assert finish(process) == 130
-    assert f"Warning: The checkpoint {str(newest)!r} cannot be read" in output(out).read_text()
+    assert f"Warning: The checkpoint {str(newest)!r} is damaged (" in output(out).read_text()
     assert f"SIGINT has stopped the run in {str(out)!r} at epoch" in last_line(out)
     assert f"step {STEPS} of {STEPS}" in last_line(out)
 
@@ -139,6 +149,10 @@ def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     ends_with(next_step, "--resume", step="open_dataset")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
+    metrics = training.load_run(out).folder.read_metrics()
+    images, seconds = EPOCHS * STEPS * 16, metrics["training_seconds"]  # of both processes
+    assert seconds > 0
+    assert metrics["training_images_per_second"] == pytest.approx(images / seconds, 0.2)
 
 
 def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
@@ -184,6 +198,16 @@ def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
     ):
         training.train(hot, tmp_path / "run")
     assert stop.value.exit_code == 1
+
+
+def test_nothing_is_written_of_an_epoch_that_ends_with_nan(config, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "TensorBoard", LastWeightTurnsNan)
+        with pytest.raises(training.TrainingStopped, match="not finite at epoch 1, step 6 of 6"):
+            training.train(config, out)
+    assert {path.name for path in out.iterdir()} == {"config.json", "checkpoints", "tensorboard"}
+    assert training.resume(out)["epochs"] == 2
 
 
 def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):
