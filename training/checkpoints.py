@@ -14,6 +14,7 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_file
 from training.averaging import Averages
+from training.callbacks import State
 from training.config import TrainConfig
 
 KEPT = 2
@@ -34,12 +35,16 @@ class Progress:
         epoch: the running one, from 0.
         step: the next one of that epoch, from 0.
         history: the log's rows of the epochs before.
+        callbacks: names and states of the user's callbacks.
+        ended: whether one of them has ended the run before its last epoch.
     """
 
     config: TrainConfig
     epoch: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    callbacks: list[State] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True)
