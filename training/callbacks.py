@@ -26,8 +26,8 @@ def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
             raise InputError(f"callbacks must be of keras.callbacks.Callback, got {each!r}.")
         if isinstance(each, _SET_THE_RATE):  # Keras itself refuses it, at the first change
             raise InputError(
-                f"callbacks may not set the learning rate, as {type(each).__name__} does: it follows"
-                " schedule and warmup_epochs."
+                f"callbacks may not set the learning rate, as {type(each).__name__} does: it"
+                " follows schedule and warmup_epochs."
             )
     states(callbacks)
 
@@ -50,8 +50,8 @@ def states(callbacks: Sequence[keras.callbacks.Callback]) -> list[State]:
             found.append((type(each).__name__, json.loads(json.dumps(state))))
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"callbacks: the state of {type(each).__name__} must be of numbers, texts, lists and"
-                f" dicts with texts as keys ({error})."
+                f"callbacks: the state of {type(each).__name__} must be of numbers, texts, lists"
+                f" and dicts with texts as keys ({error})."
             ) from error
     return found
 

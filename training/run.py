@@ -181,6 +181,7 @@ def train(
     stopping = folder.path, "before its first step; nothing of it is saved"
     with stopping_at_once(*stopping):
         run = new_run(config, folder)
+        devices.check_batch(config.batch_size, len(run.data.splits["train"]))
     with arithmetic(config), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
@@ -237,9 +238,8 @@ def resume(
                     f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
                     " force=True (--force) to go on with the new ones, or leave them out."
                 )
-            given, known = (
-                [n for n, _ in each] for each in (states(callbacks), progress.callbacks)
-            )
+            found = states(callbacks), progress.callbacks
+            given, known = ([name for name, _ in each] for each in found)
             if given != known:
                 if checkpoint and not force:
                     raise InputError(
@@ -248,6 +248,7 @@ def resume(
                     )
                 progress = replace(progress, callbacks=[])
             run = _open_run(folder, replace(stored, config=config))
+            devices.check_batch(config.batch_size, len(run.data.splits["train"]))
             if differences:
                 settings = replace(run.settings, input_shape=input_shape(config, run.data))
                 run = replace(run, settings=settings)
@@ -354,7 +355,7 @@ def _make_loop(run: Run, trained: Trained, progress: Progress) -> Loop:
                 shard=shard,
                 stage=stage,
             ),
-            config.batch_size,
+            min(config.batch_size, len(run.data.splits["train"])),
         )
 
     return Loop(

@@ -1,5 +1,6 @@
 """Callbacks that users give to a run, in one piece and in several."""
 
+# ruff: noqa: ARG002
 import os
 import signal
 
@@ -85,7 +86,7 @@ def test_early_stopping_ends_a_resumed_run_where_it_ends_others(config, tmp_path
     assert counter.hooks == ["epoch begin", "test begin", "epoch end", "train end"]
     assert (whole / "report.html").is_file()
 
-    with pytest.raises(training.TrainingStopped, match="SIGTERM .* epoch 3, step 2"):
+    with pytest.raises(training.TrainingStopped, match=r"SIGTERM .* epoch 3, step 2"):
         training.train(config, out, callbacks=[early(), Counter(), Interrupt()])
     with pytest.raises(InputError, match=r"callbacks .*\['EarlyStopping', 'Counter'\], got \[\]"):
         training.resume(out)
@@ -101,21 +102,16 @@ def test_a_run_that_a_callback_has_ended_stays_so(config, tmp_path, monkeypatch)
     def killed(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(run_module, "write_report", killed)
-        training.train(config, out, callbacks=[early()])
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config, out, callbacks=[early()])
     assert training.resume(out, callbacks=[early()])["epochs"] == PATIENCE + 1
 
 
-def test_force_leaves_callbacks_out(images, tmp_path):
+def test_force_leaves_callbacks_out(config, tmp_path):
     out = tmp_path / "run"
-    config = training.TrainConfig(
-        model="tinynet",
-        dataset=f"image_folder:{images}",
-        image_size=32,
-        batch_size=32,
-        epochs=5,
-    )
+    config = training.TrainConfig(**config.model_dump() | {"epochs": 5})
     with pytest.raises(training.TrainingStopped):
         training.train(config, out, callbacks=[early(), Interrupt()])
     assert training.resume(out, force=True)["epochs"] == 5
