@@ -57,9 +57,9 @@ class Devices:
 
     def check_batch(self, size: int, images: int | None = None) -> None:
         """Raises an InputError unless a batch, of so many images at most, can be divided evenly."""
-        fewer = images is not None and images < size
-        if (images if fewer else size) % self.replicas:
-            there = f", but only {images} training images make a batch" if fewer else ""
+        images = size if images is None else images
+        if min(size, images) % self.replicas:
+            there = f", but only {images} training images make a batch" if images < size else ""
             raise InputError(
                 f"batch_size must be a multiple of the {self.replicas} devices that share it, got"
                 f" {size}{there}."
