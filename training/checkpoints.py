@@ -15,6 +15,7 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_file
 from training.averaging import Averages
+from training.callbacks import State
 from training.config import TrainConfig
 from training.stopping import TrainingStopped
 
@@ -38,6 +39,8 @@ class Progress:
         history: the log's rows of the epochs before.
         images: seen in training by all processes that the run has had.
         seconds: that they have taken for it, validation included.
+        callbacks: names and states of the user's callbacks.
+        ended: whether one of them has ended the run before its last epoch.
     """
 
     config: TrainConfig
@@ -46,6 +49,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     images: int = 0
     seconds: float = 0.0
+    callbacks: list[State] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True)

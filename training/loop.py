@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from training.averaging import Averages
+from training.callbacks import restore, states
 from training.checkpoints import NotFiniteError, Progress, require_finite
 from training.distribution import Devices
 from training.optimization import make_schedule
@@ -64,9 +65,11 @@ class Loop:
     _not_finite_at: set[tuple[int, int]] = field(default_factory=set)
     _saved_at: float = 0.0
     _counted_at: float = 0.0
+    _callbacks: Sequence[keras.callbacks.Callback] = ()
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """
+        """Trains to the last epoch, or to the one in which a callback sets `model.stop_training`.
+
         Raises:
             TrainingStopped: the process was asked to end, the loss is not finite, or a file cannot
                 be written. A checkpoint remains to go on from.
@@ -79,11 +82,13 @@ class Loop:
                 steps=self.steps,
             )
             self._counted_at = time.monotonic()
-            self._save()
             self.devices.prepare(self.model)
             hooks.on_train_begin()
+            self._callbacks = callbacks
+            self._restore_callbacks()
+            self._save()
             iterator = None
-            while self.progress.epoch < self.progress.config.epochs:
+            while not self.progress.ended and self.progress.epoch < self.progress.config.epochs:
                 if iterator is None or self.progress.epoch in self.restarts:
                     iterator = iter(self.batches(self.progress.epoch, self.progress.step))
                 try:
@@ -151,7 +156,9 @@ class Loop:
     def _end_epoch(self, logs: dict[str, float], hooks: keras.callbacks.CallbackList) -> None:
         progress, folder = self.progress, self.folder
         require_finite(self.model, self.averages)  # or log and last model had the epoch already
-        hooks.on_epoch_end(progress.epoch, logs)
+        hooks.on_epoch_end(progress.epoch, dict(logs))
+        # The workers' callbacks have seen the same numbers, but perhaps not the same clock.
+        progress.ended = self.devices.agree(due=bool(self.model.stop_training))[1]
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         progress.epoch, progress.step = progress.epoch + 1, 0
         with self.folder.writing():
@@ -161,6 +168,12 @@ class Loop:
         self._save()
         with self.folder.writing():
             folder.keep_if_best(progress.history)
+
+    def _restore_callbacks(self) -> None:
+        """Behind `on_train_begin`, with which they begin anew."""
+        self.model.stop_training = False
+        if stored := self.progress.callbacks:
+            restore(self._callbacks, stored)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.averages.in_model() if self.averages else nullcontext()
@@ -178,6 +191,7 @@ class Loop:
 
     def _save(self) -> None:
         self._count()
+        self.progress.callbacks = states(self._callbacks)
         with self.folder.writing():
             self.folder.checkpoints.save(self.model, self.progress, self.averages)
         self._saved_at = time.monotonic()
@@ -218,6 +232,7 @@ class Loop:
         warnings.warn(f"{found}; going back to {good}.", stacklevel=2)
         checkpoint.restore(self.model, self.averages)
         self.progress = checkpoint.progress
+        self._restore_callbacks()
         with self.folder.writing():
             self.folder.write_log(self.progress.history)
 

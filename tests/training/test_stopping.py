@@ -97,6 +97,22 @@ class DiskFull(Happening):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
 
 
+class DiskFullInAnEpoch(Happening):
+    """In the middle of the second one, behind its first checkpoint."""
+
+    epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if (self.epoch, batch) == (1, 3):
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+
+
 def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
     out = tmp_path / "run"
     process = start(out, *arguments)
@@ -169,11 +185,15 @@ def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
     assert_equal_runs(out, whole)
 
 
-def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path):
+@pytest.mark.parametrize("happening", [DiskFull, DiskFullInAnEpoch])
+def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path, happening):
     out = tmp_path / "run"
-    assert finish(start(out, *arguments, before=DiskFull.happen)) == 1
+    assert finish(start(out, *arguments, before=happening.happen)) == 1
     assert last_line(out).startswith(f"Stopped: The run's folder {str(out)!r} cannot be written to")
+    assert last_line(out).endswith(f"{str(checkpoints(out)[-1])!r} is whole, --resume goes on.")
     assert not (out / "saving.keras").exists()
+    assert not list((out / "checkpoints").glob(".*"))
+    assert len(training.load_run(out).folder.history()) == 1
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
 
