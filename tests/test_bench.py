@@ -39,6 +39,7 @@ def test_quick_run_compares_and_writes_nothing():
     assert {path: path.read_bytes() for path in (ROOT / "docs").glob("benchmarks.*")} == before
 
 
+@pytest.mark.slow
 def test_files_are_compared_in_float_and_in_integers():
     finished = bench("export", "--quick", "--rounds", "1")
     assert finished.returncode == 0, finished.stderr[-3000:]

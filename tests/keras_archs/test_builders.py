@@ -148,20 +148,20 @@ def test_input_tensor(case):
     np.testing.assert_allclose(model(x), direct(2 * x), rtol=1e-5, atol=1e-5)
 
 
-def precisions(cases):
-    """Pairs with a policy; half precision of all but the `KINDS` is slow."""
+def precisions(cases, half):
+    """Pairs with a policy; half precision of all but the cases `half` is slow."""
     return [
         pytest.param(
             case,
             policy,
-            marks=[] if policy == "float32" or case in KINDS else [pytest.mark.slow],
+            marks=[] if policy == "float32" or case in half else [pytest.mark.slow],
         )
         for case in cases
         for policy in ("float32", "mixed_float16", "mixed_bfloat16")
     ]
 
 
-@pytest.mark.parametrize(("case", "policy"), precisions(SMALL))
+@pytest.mark.parametrize(("case", "policy"), precisions(SMALL, KINDS))
 def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     keras.config.set_dtype_policy(policy)
     size = size_of(case)
@@ -194,7 +194,9 @@ def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     assert missing == set()
 
 
-@pytest.mark.parametrize(("case", "policy"), precisions([*KINDS[:-1], "nonlocalresnet50"]))
+@pytest.mark.parametrize(
+    ("case", "policy"), precisions([*KINDS[:-1], "nonlocalresnet50"], ["mobilenet"])
+)
 def test_an_optimizer_moves_the_weights(case, policy):
     keras.config.set_dtype_policy(policy)
     model = build(case, input_shape=(64, 64, 3), classes=4)

@@ -14,11 +14,11 @@ from tests.keras_archs.test_builders import build
     ("case", "policy"),
     [
         ("mobilenetv3small", "float32"),
-        ("coatnet0", "float32"),
         ("resnet18", "mixed_bfloat16"),
         *[
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
+                ("coatnet0", "float32"),
                 ("efficientnetb0", "float32"),
                 ("efficientnetb0", "mixed_bfloat16"),
                 ("mobilenetv3small", "mixed_bfloat16"),

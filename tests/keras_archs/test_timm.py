@@ -180,6 +180,7 @@ def assert_same_trainable(model, theirs):
     )
 
 
+@pytest.mark.slow
 def test_cbam_resnet():
     # The biases are those of the authors' code.
     theirs = timm_resnet50(functools.partial(timm.layers.cbam.CbamModule, mlp_bias=True))
@@ -326,6 +327,7 @@ def inception_v4_modules():
     return {**both, "predictions": "last_linear"}
 
 
+@pytest.mark.slow
 def test_inception_v4():
     theirs = random_timm_model("inception_v4")
     modules = inception_v4_modules()

@@ -160,7 +160,7 @@ def googlenet(large_kernel, auxiliary=False):
     return randomize(theirs)
 
 
-@pytest.mark.parametrize("large_kernel", [3, 5])
+@pytest.mark.parametrize("large_kernel", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_inception_v1(large_kernel):
     theirs = googlenet(large_kernel)
     ours = keras_archs.InceptionV1(
@@ -199,7 +199,7 @@ def test_inception_v1_of_the_paper():
     assert np.abs(outputs(theirs, x) - expected).max() > 0.01 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("size", [224, 256])
+@pytest.mark.parametrize("size", [224, pytest.param(256, marks=pytest.mark.slow)])
 def test_inception_v1_auxiliary_heads(size):
     theirs = googlenet(3, auxiliary=True)
     # The paper averages 5x5 pixels at stride 3, torchvision whatever gives 4x4: nothing more here.

@@ -116,11 +116,13 @@ def paths(model):
     return [weight.path for weight in model.weights]
 
 
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
 @pytest.mark.parametrize(
-    "other",
-    [{"classes": 7}, {"alpha": 0.5}, {"include_top": False}],
-    ids=["classes", "alpha", "top"],
+    ("other", "suffix"),
+    [
+        *[({"classes": 7}, suffix) for suffix in (".weights.h5", ".keras", ".h5")],
+        ({"alpha": 0.5}, ".weights.h5"),
+        ({"include_top": False}, ".keras"),
+    ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, suffix, other):
     saved = keras_archs.MobileNet(**{"alpha": 0.25, "classes": 5, **other})

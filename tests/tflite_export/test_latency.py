@@ -1,5 +1,8 @@
 """What a file costs: against arithmetic, Keras, and the interpreter's own clock."""
 
+import os
+from pathlib import Path
+
 import keras
 import pytest
 from keras import layers
@@ -8,6 +11,7 @@ from keras_archs.errors import InputError
 from tests.tflite_export.files import file_of, open_batch_file
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, convert
+from tflite_export import latency as latency_module
 from tflite_export.latency import count_multiply_adds, measure_peak
 
 IMAGE = stripes(1)[0][0]
@@ -39,12 +43,17 @@ def test_latency_names_what_computed_and_how_near_the_peak():
     assert 1e8 < latency.peak < 1e12
     seconds = latency.median_ms / 1e3
     assert latency.share_of_peak == pytest.approx(latency.multiply_adds / seconds / latency.peak)
-    assert 0 < latency.share_of_peak < 2  # the machine may have been busier in between
 
 
-def test_the_peak_is_of_so_many_threads():
-    one = measure_peak(1)
-    assert measure_peak(2) > 0.5 * one  # two threads of one core share it
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux does")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_peak_is_of_so_many_threads(monkeypatch, threads):
+    if threads > len(os.sched_getaffinity(0)):
+        pytest.skip("NumPy starts no more threads than there are cores")
+    count = "\nimport os; print(len(os.listdir('/proc/self/task')))"
+    silent = latency_module._PRODUCT.replace("print(", "str(")
+    monkeypatch.setattr(latency_module, "_PRODUCT", silent + count)
+    assert measure_peak(threads) == threads
 
 
 def test_the_peak_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
@@ -74,8 +83,7 @@ def test_the_profile_lists_the_operators_and_their_time_adds_up(kind):
     outside = [operator.kind for operator in profile.operators if not operator.delegated]
     assert outside == (["SOFTMAX"] if kind == "int8" else [])
     assert (profile.repeats, profile.warmup, profile.threads) == (20, 3, 1)
-    # Operators of less than a microsecond count as none.
-    assert 0 < profile.mean_ms < 3 * classifier.latency(IMAGE, repeats=20).p90_ms
+    assert profile.mean_ms > 0  # operators of less than a microsecond count as none
     assert sum(profile.by_kind().values()) == pytest.approx(profile.mean_ms)
     assert (
         f"{profile.mean_ms:.3f} ms in {len(profile.operators)} operators, {len(outside)} of"

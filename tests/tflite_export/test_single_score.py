@@ -72,8 +72,11 @@ def converted(source, kind, **arguments):
     return convert(source, kind, representative=images, test=IMAGES, labels=LABELS, **arguments)
 
 
-@pytest.mark.parametrize("scores", ["model", "logits"])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "weight_int4"])
+@pytest.mark.parametrize(
+    ("kind", "scores"),
+    [("none", "logits"), ("int8", "logits")]
+    + [(kind, "model") for kind in KINDS if kind != "weight_int4"],
+)
 def test_the_report_counts_sides(model, source, kind, scores):
     report = converted(source, kind, scores=scores).report
     accuracy = keras.metrics.BinaryAccuracy()

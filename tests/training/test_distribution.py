@@ -238,6 +238,7 @@ def test_gradients_of_several_batches_make_one_step(precision):
     np.testing.assert_allclose(kernels[-1], kernel, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_workers_accumulate_as_one_process(job, tmp_path):
     job = [*job, "--accumulate", 2, "--optimizer", "lamb", "--clip-norm", 1]
     for name, workers in (("one", 1), ("two", 2)):

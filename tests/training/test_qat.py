@@ -65,6 +65,7 @@ def test_a_run_for_int8_is_a_run_and_its_file_is_exported(first, tmp_path):
         training.continue_from(out)
 
 
+@pytest.mark.slow
 def test_a_killed_run_for_int8_is_the_run_that_was_not(images, tiny, tmp_path):
     """The ranges go on as the weights do."""
     network = keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=3)
