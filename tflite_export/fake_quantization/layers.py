@@ -41,16 +41,9 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
-def round_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
-    """A kernel in 127 steps to each side of zero, of one size for each output channel.
-
-    Args:
-        kernel: float32, of any shape.
-        axes: those that one channel spans.
-    """
-    largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-    step = ops.where(largest > 0, largest, 1.0) / STEPS
-    return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
+def round_to(values: Any, step: Any) -> Any:
+    """Values at whole steps from zero, each of which may have a step of its own."""
+    return values + ops.stop_gradient(ops.round(values / step) * step - values)
 
 
 def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
@@ -84,7 +77,8 @@ class FakeQuantize(keras.layers.Layer):
         limits: lower and upper end of a range that never moves, where TFLite prescribes it.
 
     Input and output: float32 of any shape. In a call with `moves=False` the range stays as it is
-    while training: for a second tensor that TFLite gives the same one.
+    while training: for a second tensor that TFLite gives the same one. One with `measure=True`
+    gives the size of a step instead, a scalar.
     """
 
     def __init__(self, limits: tuple[float, float] | None = None, **kwargs: Any) -> None:
@@ -100,7 +94,16 @@ class FakeQuantize(keras.layers.Layer):
             for name, value in (("low", low), ("high", high))
         )
 
-    def call(self, inputs: Any, training: bool | None = None, moves: bool = True) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        moves: bool = True,
+        measure: bool = False,
+    ) -> Any:
+        if measure:
+            low, high = self._ends()
+            return (high - low) / 255
         if moves and self.limits is None:
             if _observing.get():
                 self.low.assign(ops.minimum(self.low, ops.min(inputs)))
@@ -110,14 +113,16 @@ class FakeQuantize(keras.layers.Layer):
                 self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
         if _observing.get():
             return inputs
-        low, high = zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, *self._ends())
+
+    def _ends(self) -> tuple[Any, Any]:
+        return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
         end.assign(end * MOMENTUM + ops.stop_gradient(value) * (1 - MOMENTUM))
 
-    def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
-        return keras.KerasTensor(inputs.shape, inputs.dtype)
+    def compute_output_spec(self, inputs: Any, measure: bool = False, **_: Any) -> Any:
+        return keras.KerasTensor(() if measure else inputs.shape, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "limits": self.limits}
@@ -125,50 +130,71 @@ class FakeQuantize(keras.layers.Layer):
 
 @register
 class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with a kernel rounded for each output channel."""
+    """Keras' `Conv2D` with weights rounded for each output channel."""
 
-    def call(self, inputs: Any) -> Any:
-        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1, 2))))
+    def call(self, inputs: Any, step: Any) -> Any:
+        kernel, bias = _rounded(self, (0, 1, 2), step)
+        return _end(self, self.convolution_op(inputs, kernel), bias)
 
 
 @register
 class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with a kernel rounded for each output channel."""
+    """Keras' `Conv1D` with weights rounded for each output channel."""
 
-    def call(self, inputs: Any) -> Any:
-        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1))))
+    def call(self, inputs: Any, step: Any) -> Any:
+        kernel, bias = _rounded(self, (0, 1), step)
+        return _end(self, self.convolution_op(inputs, kernel), bias)
 
 
 @register
 class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' `DepthwiseConv2D` with a kernel rounded for each output channel."""
+    """Keras' `DepthwiseConv2D` with weights rounded for each output channel."""
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, step: Any) -> Any:
+        kernel, bias = _rounded(self, (0, 1), step)
         outputs = ops.depthwise_conv(
             inputs,
-            _rounded(self.kernel, (0, 1)),
+            kernel,
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _end(self, outputs)
+        return _end(self, outputs, bias)
 
 
 @register
 class QuantizedDense(keras.layers.Dense):
-    """Keras' `Dense` with a kernel rounded for each output."""
+    """Keras' `Dense` with weights rounded for each output."""
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
-        return _end(self, ops.matmul(inputs, _rounded(self.kernel, (0,))))
-
-
-def _rounded(kernel: Any, axes: tuple[int, ...]) -> Any:
-    kernel = ops.convert_to_tensor(kernel)
-    return kernel if _observing.get() else round_kernel(kernel, axes)
+    def call(self, inputs: Any, step: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
+        kernel, bias = _rounded(self, (0,), step)
+        return _end(self, ops.matmul(inputs, kernel), bias)
 
 
-def _end(layer: Any, outputs: Any) -> Any:
-    if layer.use_bias:
-        outputs = ops.add(outputs, layer.bias)
+def _rounded(layer: Any, axes: tuple[int, ...], step: Any) -> tuple[Any, Any]:
+    """A layer's kernel and bias, if it has one, as the file holds them.
+
+    The kernel has 127 steps to each side of zero, of one size for each output channel; the bias
+    has those of the products that it is added to.
+
+    Args:
+        layer: with a kernel.
+        axes: those of its kernel that one channel spans.
+        step: of its input.
+    """
+    kernel = ops.convert_to_tensor(layer.kernel)
+    bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
+    if _observing.get():
+        return kernel, bias
+    largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
+    steps = ops.where(largest > 0, largest, 1.0) / STEPS
+    return round_to(kernel, steps), bias if bias is None else round_to(
+        bias, ops.reshape(steps, (-1,)) * step
+    )
+
+
+def _end(layer: Any, outputs: Any, bias: Any) -> Any:
+    if bias is not None:
+        outputs = ops.add(outputs, bias)
     return outputs if layer.activation is None else layer.activation(outputs)

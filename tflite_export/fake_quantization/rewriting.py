@@ -118,7 +118,7 @@ class _Rewriter:
         quantized = KERNELS[type(layer)].from_config(config)
 
         def step(x: Any) -> Any:
-            x = _with_weights(quantized, x, layer.get_weights())
+            x = self._with_weights(quantized, x, layer.get_weights())
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
             x = self._range(layer.name, x)
@@ -145,7 +145,7 @@ class _Rewriter:
         pointwise.build((None, None, None, weights[0].shape[2]))
         pointwise.set_weights(weights)
         end = self._kernel(pointwise, place=layer)
-        return lambda x: end(self._range(depthwise.name, _with_weights(depthwise, x, [kernel])))
+        return lambda x: end(self._range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
 
     def _affine(self, layer: Any) -> Step:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
@@ -165,7 +165,7 @@ class _Rewriter:
                 for value in (0.0, _PROBE)
             )
             weights = [(other - shift).reshape(1, 1, -1, 1) / _PROBE, shift.ravel()]
-            return self._finish(layer, _with_weights(quantized, x, weights))
+            return self._finish(layer, self._with_weights(quantized, x, weights))
 
         return step
 
@@ -202,6 +202,11 @@ class _Rewriter:
             return self._range(name, x * (1 / 6), (0.0, 1.0))
         return self._finish(operation, compute(x), LIMITS.get(activation))
 
+    def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
+        outputs = layer(x, self._range_of[id(x)](x, measure=True))
+        layer.set_weights(weights)
+        return outputs
+
     def _finish(self, operation: Any, x: Any, limits: Limits | None = None) -> Any:
         if limits:
             # The converter knows the range without being told, and the loss needs the scores as
@@ -226,12 +231,6 @@ class _Rewriter:
             free, count = f"{name}_{count}", count + 1
         self._names.add(free)
         return free
-
-
-def _with_weights(layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
-    outputs = layer(x)
-    layer.set_weights(weights)
-    return outputs
 
 
 def _copy(operation: Any) -> Any:
