@@ -18,6 +18,7 @@ from tflite_export.fake_quantization.layers import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    exporting,
     observing,
 )
 from tflite_export.fake_quantization.rewriting import rewrite
@@ -104,7 +105,8 @@ def to_int8(model: keras.Model, io: str = "int8", batch: int | None = 1) -> byte
         io: type of the input and the output: "int8", "uint8" or "float32".
         batch: images at a time, None for any number.
     """
-    converter = make_converter(model, (batch, *model.input_shape[1:]))
+    with exporting():
+        converter = make_converter(model, (batch, *model.input_shape[1:]))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
     with built_in_alone(), warnings.catch_warnings():

@@ -8,7 +8,7 @@ section 2.4.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,16 +24,34 @@ STEPS = 127
 """Of a kernel to each side of zero: TFLite leaves -128 out."""
 
 _observing: ContextVar[bool] = ContextVar("observing", default=False)
+_exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
 
 @contextmanager
-def observing() -> Iterator[None]:
-    """Inside, ranges widen to all they see, and tensors pass them unrounded."""
-    token = _observing.set(True)
+def _inside(mode: ContextVar[bool]) -> Iterator[None]:
+    token = mode.set(True)
     try:
         yield
     finally:
-        _observing.reset(token)
+        mode.reset(token)
+
+
+def observing() -> AbstractContextManager[None]:
+    """Inside, ranges widen to all they see, and tensors pass them unrounded."""
+    return _inside(_observing)
+
+
+def exporting() -> AbstractContextManager[None]:
+    """Inside, a function that is traced holds what TFLite's converter reads.
+
+    What depends on weights alone becomes constants. Left to the converter, it differs in the last
+    bit, which rounds some of them to another step.
+    """
+    return _inside(_exporting)
+
+
+def _lifted() -> AbstractContextManager[Any]:
+    return tf.init_scope() if _exporting.get() else nullcontext()
 
 
 def register(layer: type) -> type:
@@ -102,8 +120,9 @@ class FakeQuantize(keras.layers.Layer):
         measure: bool = False,
     ) -> Any:
         if measure:
-            low, high = self._ends()
-            return (high - low) / 255
+            with _lifted():
+                low, high = self._ends()
+                return (high - low) / 255
         if moves and self.limits is None:
             if _observing.get():
                 self.low.assign(ops.minimum(self.low, ops.min(inputs)))
@@ -113,10 +132,14 @@ class FakeQuantize(keras.layers.Layer):
                 self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
         if _observing.get():
             return inputs
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, *self._ends())
+        low, high = self._ends()
+        if not _exporting.get():
+            inputs = round_to(inputs, (high - low) / 255)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def _ends(self) -> tuple[Any, Any]:
-        return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
+        with _lifted():
+            return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
         end.assign(end * MOMENTUM + ops.stop_gradient(value) * (1 - MOMENTUM))
@@ -183,15 +206,16 @@ def _rounded(layer: Any, axes: tuple[int, ...], step: Any) -> tuple[Any, Any]:
         axes: those of its kernel that one channel spans.
         step: of its input.
     """
-    kernel = ops.convert_to_tensor(layer.kernel)
-    bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
-    if _observing.get():
-        return kernel, bias
-    largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-    steps = ops.where(largest > 0, largest, 1.0) / STEPS
-    return round_to(kernel, steps), bias if bias is None else round_to(
-        bias, ops.reshape(steps, (-1,)) * step
-    )
+    with _lifted():
+        kernel = ops.convert_to_tensor(layer.kernel)
+        bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
+        if _observing.get():
+            return kernel, bias
+        largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
+        steps = ops.where(largest > 0, largest, 1.0) / STEPS
+        if bias is not None:
+            bias = round_to(bias, ops.reshape(steps, (-1,)) * step)
+        return round_to(kernel, steps), bias
 
 
 def _end(layer: Any, outputs: Any, bias: Any) -> Any:
