@@ -85,26 +85,33 @@ def test_a_range_follows_training_alone():
         (QuantizedDense(5, activation="relu"), layers.Dense(5, activation="relu"), (0,)),
     ],
 )
-def test_kernels_are_rounded_by_channel(layer, plain, axes):
+def test_weights_are_rounded_by_channel(layer, plain, axes):
+    """A bias has the steps of the products of inputs and kernel, as TFLite adds it to them."""
     plain = plain or layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)
-    images = np.random.default_rng(0).normal(0, 1, (2, 7, 7, 3)).astype("float32")
-    layer(images)
+    step = 0.02
+    images = step * np.random.default_rng(0).integers(-100, 100, (2, 7, 7, 3)).astype("float32")
+    layer(images, step)
     kernel, bias = layer.get_weights()
     kernel *= np.geomspace(0.01, 100, kernel.shape[-1], dtype="float32")
     kernel[..., 0] = 0  # a dead channel divides by nothing
-    layer.set_weights([kernel, bias + 0.1])
+    bias += 0.1
+    layer.set_weights([kernel, bias])
     scale = np.abs(kernel).max(axes, keepdims=True) / 127
-    rounded = np.rint(kernel / np.where(scale, scale, 1)) * scale
+    scale = np.where(scale, scale, 1 / 127)
     plain.build(images.shape)
-    plain.set_weights([rounded, bias + 0.1])
-    np.testing.assert_allclose(layer(images), plain(images), rtol=1e-4, atol=1e-4)
+    steps = step * scale.ravel()
+    plain.set_weights([np.rint(kernel / scale) * scale, np.rint(bias / steps) * steps])
+    expected = plain(images)
+    assert np.abs(np.rint(bias / steps) * steps - bias).max() > 0.01, "rounding must show"
+    np.testing.assert_allclose(layer(images, step), expected, rtol=1e-4, atol=1e-4)
     with tf.GradientTape(persistent=True) as tape:
-        sums = [tf.reduce_sum(each(images) ** 2) for each in (layer, plain)]
-    ours, theirs = (
-        tape.gradient(total, each.trainable_variables[0].value)
-        for total, each in zip(sums, (layer, plain), strict=True)
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+        sums = tf.reduce_sum(layer(images, step) ** 2), tf.reduce_sum(plain(images) ** 2)
+    for place in range(2):
+        ours, theirs = (
+            tape.gradient(total, each.trainable_variables[place].value)
+            for total, each in zip(sums, (layer, plain), strict=True)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
 
 
 def mobilenet():

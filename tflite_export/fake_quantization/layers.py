@@ -7,9 +7,10 @@ Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Krishnamoorthi 2018, arX
 section 2.4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import keras
@@ -50,7 +51,7 @@ def exporting() -> AbstractContextManager[None]:
     return _inside(_exporting)
 
 
-def _lifted() -> AbstractContextManager[Any]:
+def _constants() -> AbstractContextManager[Any]:
     return tf.init_scope() if _exporting.get() else nullcontext()
 
 
@@ -59,9 +60,9 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
-def round_to(values: Any, step: Any) -> Any:
-    """Values at whole steps from zero, each of which may have a step of its own."""
-    return values + ops.stop_gradient(ops.round(values / step) * step - values)
+def whole(values: Any) -> Any:
+    """Rounded, half to even as in TFLite's kernels, with a gradient as if not."""
+    return values + ops.stop_gradient(ops.round(values) - values)
 
 
 def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
@@ -120,7 +121,7 @@ class FakeQuantize(keras.layers.Layer):
         measure: bool = False,
     ) -> Any:
         if measure:
-            with _lifted():
+            with _constants():
                 low, high = self._ends()
                 return (high - low) / 255
         if moves and self.limits is None:
@@ -134,11 +135,13 @@ class FakeQuantize(keras.layers.Layer):
             return inputs
         low, high = self._ends()
         if not _exporting.get():
-            inputs = round_to(inputs, (high - low) / 255)
+            # TensorFlow's operation rounds as well, less exactly and other values halfway.
+            step = (high - low) / 255
+            inputs = whole(inputs / step) * step
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def _ends(self) -> tuple[Any, Any]:
-        with _lifted():
+        with _constants():
             return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
@@ -153,72 +156,75 @@ class FakeQuantize(keras.layers.Layer):
 
 @register
 class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with weights rounded for each output channel."""
+    """Keras' `Conv2D` with weights rounded for each output channel; `step` is that of the input."""
 
     def call(self, inputs: Any, step: Any) -> Any:
-        kernel, bias = _rounded(self, (0, 1, 2), step)
-        return _end(self, self.convolution_op(inputs, kernel), bias)
+        return _compute(self, self.convolution_op, inputs, step, (0, 1, 2))
 
 
 @register
 class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with weights rounded for each output channel."""
+    """Keras' `Conv1D` with weights rounded for each output channel; `step` is that of the input."""
 
     def call(self, inputs: Any, step: Any) -> Any:
-        kernel, bias = _rounded(self, (0, 1), step)
-        return _end(self, self.convolution_op(inputs, kernel), bias)
+        return _compute(self, self.convolution_op, inputs, step, (0, 1))
 
 
 @register
 class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' `DepthwiseConv2D` with weights rounded for each output channel."""
+    """Keras' `DepthwiseConv2D`, as above."""
 
     def call(self, inputs: Any, step: Any) -> Any:
-        kernel, bias = _rounded(self, (0, 1), step)
-        outputs = ops.depthwise_conv(
-            inputs,
-            kernel,
+        convolve = partial(
+            ops.depthwise_conv,
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _end(self, outputs, bias)
+        return _compute(self, convolve, inputs, step, (0, 1))
 
 
 @register
 class QuantizedDense(keras.layers.Dense):
-    """Keras' `Dense` with weights rounded for each output."""
+    """Keras' `Dense` with weights rounded for each output; `step` is that of the input."""
 
     def call(self, inputs: Any, step: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
-        kernel, bias = _rounded(self, (0,), step)
-        return _end(self, ops.matmul(inputs, kernel), bias)
+        return _compute(self, ops.matmul, inputs, step, (0,))
 
 
-def _rounded(layer: Any, axes: tuple[int, ...], step: Any) -> tuple[Any, Any]:
-    """A layer's kernel and bias, if it has one, as the file holds them.
+def _compute(
+    layer: Any, product: Callable[..., Any], inputs: Any, step: Any, axes: tuple[int, ...]
+) -> Any:
+    """A layer's outputs with its weights rounded as in the file.
 
-    The kernel has 127 steps to each side of zero, of one size for each output channel; the bias
-    has those of the products that it is added to.
+    The kernel has 127 steps to each side of zero, of one size for each output channel, and the bias
+    the steps of the products that it is added to. All is added up in whole steps, as in the file:
+    float32 holds these sums exactly, while its errors in others would move values near the middle
+    between two steps.
 
     Args:
-        layer: with a kernel.
-        axes: those of its kernel that one channel spans.
-        step: of its input.
+        layer: with a kernel and maybe a bias and an activation.
+        product: of inputs and kernel.
+        step: of the inputs.
+        axes: those of the kernel that one channel spans.
     """
-    with _lifted():
+    with _constants():
         kernel = ops.convert_to_tensor(layer.kernel)
         bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
-        if _observing.get():
-            return kernel, bias
         largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-        steps = ops.where(largest > 0, largest, 1.0) / STEPS
-        if bias is not None:
-            bias = round_to(bias, ops.reshape(steps, (-1,)) * step)
-        return round_to(kernel, steps), bias
-
-
-def _end(layer: Any, outputs: Any, bias: Any) -> Any:
+        steps = ops.stop_gradient(ops.where(largest > 0, largest, 1.0) / STEPS)
+        sums = ops.reshape(steps, (-1,)) * step
+        if not _observing.get():
+            kernel = whole(kernel / steps)
+            bias = None if bias is None else whole(bias / sums)
+        if _exporting.get():
+            kernel = kernel * steps
+            bias = None if bias is None else bias * sums
+    in_steps = not (_observing.get() or _exporting.get())
+    outputs = product(whole(inputs / step) if in_steps else inputs, kernel)
     if bias is not None:
         outputs = ops.add(outputs, bias)
+    if in_steps:
+        outputs = outputs * sums
     return outputs if layer.activation is None else layer.activation(outputs)

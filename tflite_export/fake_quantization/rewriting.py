@@ -145,7 +145,9 @@ class _Rewriter:
         pointwise.build((None, None, None, weights[0].shape[2]))
         pointwise.set_weights(weights)
         end = self._kernel(pointwise, place=layer)
-        return lambda x: end(self._range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
+        return lambda x: end(
+            self._range(depthwise.name, self._with_weights(depthwise, x, [kernel]))
+        )
 
     def _affine(self, layer: Any) -> Step:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
