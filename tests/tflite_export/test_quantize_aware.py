@@ -68,7 +68,7 @@ def test_a_range_follows_training_alone():
     layer = with_range(-1.0, 1.0)
     batch = np.array([-3.0, 0.5, 5.0], "float32")
     layer(batch)
-    layer(batch, training=True, moves=False)
+    layer(batch, training=True, pooled=True)
     assert (layer.low, layer.high) == (-1.0, 1.0)
     layer(batch, training=True)
     np.testing.assert_allclose([layer.low, layer.high], [-1.02, 1.04], rtol=1e-6)
@@ -88,8 +88,8 @@ def test_a_range_follows_training_alone():
 def test_weights_are_rounded_by_channel(layer, plain, axes):
     """A bias has the steps of the products of inputs and kernel, as TFLite adds it to them."""
     plain = plain or layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)
-    step = 0.02
-    images = step * np.random.default_rng(0).integers(-100, 100, (2, 7, 7, 3)).astype("float32")
+    step = tf.constant(0.02)
+    images = 0.02 * np.random.default_rng(0).integers(-100, 100, (2, 7, 7, 3)).astype("float32")
     layer(images, step)
     kernel, bias = layer.get_weights()
     kernel *= np.geomspace(0.01, 100, kernel.shape[-1], dtype="float32")
@@ -99,7 +99,7 @@ def test_weights_are_rounded_by_channel(layer, plain, axes):
     scale = np.abs(kernel).max(axes, keepdims=True) / 127
     scale = np.where(scale, scale, 1 / 127)
     plain.build(images.shape)
-    steps = step * scale.ravel()
+    steps = 0.02 * scale.ravel()
     plain.set_weights([np.rint(kernel / scale) * scale, np.rint(bias / steps) * steps])
     expected = plain(images)
     assert np.abs(np.rint(bias / steps) * steps - bias).max() > 0.01, "rounding must show"

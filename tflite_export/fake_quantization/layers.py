@@ -23,6 +23,8 @@ LEAST = 1e-4
 """Upper end of a range that has seen nothing above zero: a step must not be zero."""
 STEPS = 127
 """Of a kernel to each side of zero: TFLite leaves -128 out."""
+HALFWAY = 1e-3
+"""In steps: more than rounding errors, less than averages of whole steps that are not halfway."""
 
 _observing: ContextVar[bool] = ContextVar("observing", default=False)
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
@@ -95,9 +97,10 @@ class FakeQuantize(keras.layers.Layer):
     Args:
         limits: lower and upper end of a range that never moves, where TFLite prescribes it.
 
-    Input and output: float32 of any shape. In a call with `moves=False` the range stays as it is
-    while training: for a second tensor that TFLite gives the same one. One with `measure=True`
-    gives the size of a step instead, a scalar.
+    Input and output: float32 of any shape. With `pooled=True` the input has averages of what a
+    call has given, which have its range in the file: it does not move, and what lies halfway
+    between two steps goes away from the zero of int8, as in TFLite's average pooling. With
+    `measure=True` the output is the size of a step, a scalar.
     """
 
     def __init__(self, limits: tuple[float, float] | None = None, **kwargs: Any) -> None:
@@ -117,14 +120,14 @@ class FakeQuantize(keras.layers.Layer):
         self,
         inputs: Any,
         training: bool | None = None,
-        moves: bool = True,
+        pooled: bool = False,
         measure: bool = False,
     ) -> Any:
         if measure:
             with _constants():
                 low, high = self._ends()
                 return (high - low) / 255
-        if moves and self.limits is None:
+        if not pooled and self.limits is None:
             if _observing.get():
                 self.low.assign(ops.minimum(self.low, ops.min(inputs)))
                 self.high.assign(ops.maximum(self.high, ops.max(inputs)))
@@ -135,9 +138,12 @@ class FakeQuantize(keras.layers.Layer):
             return inputs
         low, high = self._ends()
         if not _exporting.get():
-            # TensorFlow's operation rounds as well, less exactly and other values halfway.
+            # TensorFlow's operation rounds as well, but less exactly.
             step = (high - low) / 255
-            inputs = whole(inputs / step) * step
+            steps = inputs / step
+            if pooled:
+                steps = steps + HALFWAY * ops.sign(steps - low / step - 128)
+            inputs = whole(steps) * step
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def _ends(self) -> tuple[Any, Any]:

@@ -187,7 +187,7 @@ class _Rewriter:
         fake_quantize = next(self._range_of[id(x)] for x in tensors if id(x) in self._range_of)
         outputs = compute(*args, **kwargs)
         if type(compute).__name__ in SAME_STEPS:
-            outputs = fake_quantize(outputs, moves=False)
+            outputs = fake_quantize(outputs, pooled=True)
         for output in keras.tree.flatten(outputs):
             self._note(output, fake_quantize)
         return outputs
