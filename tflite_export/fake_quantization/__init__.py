@@ -12,15 +12,13 @@ import tensorflow as tf
 from keras_archs.errors import InputError
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization.flattening import flatten
-from tflite_export.fake_quantization.layers import (
-    FakeQuantize,
+from tflite_export.fake_quantization.kernels import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
-    exporting,
-    observing,
 )
+from tflite_export.fake_quantization.layers import FakeQuantize, exporting, observing
 from tflite_export.fake_quantization.rewriting import rewrite
 from tflite_export.images import check_images
 

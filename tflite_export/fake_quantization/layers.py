@@ -7,10 +7,9 @@ Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Krishnamoorthi 2018, arX
 section 2.4.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 import keras
@@ -21,8 +20,8 @@ MOMENTUM = 0.99
 """What a moving range keeps of itself in a step."""
 LEAST = 1e-4
 """Upper end of a range that has seen nothing above zero: a step must not be zero."""
-STEPS = 127
-"""Of a kernel to each side of zero: TFLite leaves -128 out."""
+FRACTION = 256
+"""Of a step: what XNNPACK rounds the ratio of two steps to."""
 HALFWAY = 1e-3
 """In steps: more than rounding errors, less than averages of whole steps that are not halfway."""
 
@@ -53,8 +52,16 @@ def exporting() -> AbstractContextManager[None]:
     return _inside(_exporting)
 
 
-def _constants() -> AbstractContextManager[Any]:
-    return tf.init_scope() if _exporting.get() else nullcontext()
+def is_observing() -> bool:
+    return _observing.get()
+
+
+def is_exporting() -> bool:
+    return _exporting.get()
+
+
+def constants() -> AbstractContextManager[Any]:
+    return tf.init_scope() if is_exporting() else nullcontext()
 
 
 def register(layer: type) -> type:
@@ -124,20 +131,20 @@ class FakeQuantize(keras.layers.Layer):
         measure: bool = False,
     ) -> Any:
         if measure:
-            with _constants():
+            with constants():
                 low, high = self._ends()
                 return (high - low) / 255
         if not pooled and self.limits is None:
-            if _observing.get():
+            if is_observing():
                 self.low.assign(ops.minimum(self.low, ops.min(inputs)))
                 self.high.assign(ops.maximum(self.high, ops.max(inputs)))
             elif training:
                 self._follow(self.low, ops.minimum(ops.min(inputs), 0.0))
                 self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
-        if _observing.get():
+        if is_observing():
             return inputs
         low, high = self._ends()
-        if not _exporting.get():
+        if not is_exporting():
             # TensorFlow's operation rounds as well, but less exactly.
             step = (high - low) / 255
             steps = inputs / step
@@ -147,7 +154,7 @@ class FakeQuantize(keras.layers.Layer):
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def _ends(self) -> tuple[Any, Any]:
-        with _constants():
+        with constants():
             return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
@@ -161,76 +168,15 @@ class FakeQuantize(keras.layers.Layer):
 
 
 @register
-class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with weights rounded for each output channel; `step` is that of the input."""
+class Requantize(keras.layers.Layer):
+    """Rounds a tensor from the steps of its range to those of another one.
 
-    def call(self, inputs: Any, step: Any) -> Any:
-        return _compute(self, self.convolution_op, inputs, step, (0, 1, 2))
-
-
-@register
-class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with weights rounded for each output channel; `step` is that of the input."""
-
-    def call(self, inputs: Any, step: Any) -> Any:
-        return _compute(self, self.convolution_op, inputs, step, (0, 1))
-
-
-@register
-class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' `DepthwiseConv2D`, as above."""
-
-    def call(self, inputs: Any, step: Any) -> Any:
-        convolve = partial(
-            ops.depthwise_conv,
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
-        return _compute(self, convolve, inputs, step, (0, 1))
-
-
-@register
-class QuantizedDense(keras.layers.Dense):
-    """Keras' `Dense` with weights rounded for each output; `step` is that of the input."""
-
-    def call(self, inputs: Any, step: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
-        return _compute(self, ops.matmul, inputs, step, (0,))
-
-
-def _compute(
-    layer: Any, product: Callable[..., Any], inputs: Any, step: Any, axes: tuple[int, ...]
-) -> Any:
-    """A layer's outputs with its weights rounded as in the file.
-
-    The kernel has 127 steps to each side of zero, of one size for each output channel, and the bias
-    the steps of the products that it is added to. All is added up in whole steps, as in the file:
-    float32 holds these sums exactly, while its errors in others would move values near the middle
-    between two steps.
-
-    Args:
-        layer: with a kernel and maybe a bias and an activation.
-        product: of inputs and kernel.
-        step: of the inputs.
-        axes: those of the kernel that one channel spans.
+    As XNNPACK does it, whose factor from one to the other is a whole number of 256ths.
     """
-    with _constants():
-        kernel = ops.convert_to_tensor(layer.kernel)
-        bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
-        largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-        steps = ops.stop_gradient(ops.where(largest > 0, largest, 1.0) / STEPS)
-        sums = ops.reshape(steps, (-1,)) * step
-        if not _observing.get():
-            kernel = whole(kernel / steps)
-            bias = None if bias is None else whole(bias / sums)
-        if _exporting.get():
-            kernel = kernel * steps
-            bias = None if bias is None else bias * sums
-    in_steps = not (_observing.get() or _exporting.get())
-    outputs = product(whole(inputs / step) if in_steps else inputs, kernel)
-    if bias is not None:
-        outputs = ops.add(outputs, bias)
-    if in_steps:
-        outputs = outputs * sums
-    return outputs if layer.activation is None else layer.activation(outputs)
+
+    def call(self, inputs: Any, source: Any, target: Any) -> Any:
+        if is_observing() or is_exporting():
+            return inputs
+        factor = ops.round(FRACTION * source / target) / FRACTION
+        steps = ops.floor(ops.round(inputs / source) * factor + 0.5)
+        return inputs + ops.stop_gradient(steps * target - inputs)

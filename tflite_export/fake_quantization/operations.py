@@ -17,7 +17,7 @@ from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
-from tflite_export.fake_quantization.layers import (
+from tflite_export.fake_quantization.kernels import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,

@@ -10,7 +10,8 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
-from tflite_export.fake_quantization.layers import FakeQuantize, QuantizedDepthwiseConv2D
+from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
+from tflite_export.fake_quantization.layers import FakeQuantize, Requantize
 from tflite_export.fake_quantization.operations import (
     AFFINE,
     ARITHMETIC,
@@ -99,6 +100,8 @@ class _Rewriter:
             return lambda x: self._activate(operation, activation, compute, x)
         if name in ARITHMETIC:
             return lambda *args: self._arithmetic(operation, compute, *args)
+        if name == "Concatenate" and id(operation) not in self._followed:
+            return lambda *args: self._concatenate(operation, compute, *args)
         if name in NEW_RANGE:
             return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
         if name in SAME_VALUES | SAME_STEPS:
@@ -181,6 +184,23 @@ class _Rewriter:
                 )
             args = ([first, last],)
         return self._finish(operation, compute(*args))
+
+    def _concatenate(self, operation: Any, compute: Step, *args: Any) -> Any:
+        """Parts that have ranges of their own change to that of the whole."""
+        fake_quantize = FakeQuantize(name=self._name(f"{operation.name}_range"), dtype="float32")
+
+        def change(x: Any) -> Any:
+            own = self._range_of.get(id(x))
+            if own is None:
+                return x
+            name = self._name(f"{operation.name}_part")
+            return Requantize(name=name, dtype="float32")(
+                x, own(x, measure=True), fake_quantize(x, measure=True)
+            )
+
+        x = fake_quantize(compute(*keras.tree.map_structure(change, args)))
+        self._note(x, fake_quantize)
+        return x
 
     def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
         tensors = keras.tree.flatten((args, kwargs))
