@@ -8,7 +8,8 @@ Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/qua
 
 from typing import Any
 
-from keras import activations, layers
+import numpy as np
+from keras import activations, layers, ops
 
 from keras_archs.errors import InputError
 from keras_archs.layers.activation import Activation
@@ -36,6 +37,7 @@ KERNELS: dict[type, Any] = {
 # A factor and a shift for each channel, where no convolution has taken them in.
 AFFINE = {layers.BatchNormalization, BatchNormalization, LayerScale, PreprocessInput}
 AFFINE |= {layers.Rescaling, layers.Normalization}
+PROBE = 1024.0
 
 # Keras does not export the classes of its operations, which go by their names, with layers that
 # compute the same.
@@ -74,6 +76,15 @@ def activation_of(operation: Any) -> str | None:
     if kind is layers.Softmax or not isinstance(operation, layers.Layer):
         return _CLASSES.get(kind.__name__.lower())
     return "leaky_relu" if kind is layers.LeakyReLU else None
+
+
+def factor_and_shift(layer: Any, channels: int) -> list[np.ndarray]:
+    """Kernel `[1, 1, channels, 1]` and bias of the depthwise convolution that AFFINE's layer is."""
+    shift, other = (
+        ops.convert_to_numpy(layer(np.full((1, 1, 1, channels), value, "float32")))
+        for value in (0.0, PROBE)
+    )
+    return [(other - shift).reshape(1, 1, -1, 1) / PROBE, shift.ravel()]
 
 
 def is_followed_inside(operation: Any, user: Any) -> bool:

@@ -25,13 +25,13 @@ from tflite_export.fake_quantization.operations import (
     SAME_VALUES,
     Limits,
     activation_of,
+    factor_and_shift,
     is_followed_inside,
     unknown,
 )
 
 Step = Callable[..., Any]
 """What is computed in place of a layer or operation, on the same arguments."""
-_PROBE = 1024.0
 
 
 def rewrite(flat: keras.Model) -> keras.Model:
@@ -125,8 +125,7 @@ class _Rewriter:
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
             x = self._range(layer.name, x)
-            name = self._name(f"{layer.name}_{activation}")
-            function = layers.Activation(activation, name=name, dtype="float32")
+            function = self._new(layers.Activation, f"{layer.name}_{activation}", activation)
             return self._activate(place, activation, function, x)
 
         return step
@@ -165,11 +164,7 @@ class _Rewriter:
         def step(x: Any, **_: Any) -> Any:
             if len(x.shape) != 4:
                 raise unknown(layer, f"its input, {tuple(x.shape)}, is no feature map")
-            shift, other = (
-                ops.convert_to_numpy(layer(np.full((1, 1, 1, x.shape[-1]), value, "float32")))
-                for value in (0.0, _PROBE)
-            )
-            weights = [(other - shift).reshape(1, 1, -1, 1) / _PROBE, shift.ravel()]
+            weights = factor_and_shift(layer, x.shape[-1])
             return self._finish(layer, self._with_weights(quantized, x, weights))
 
         return step
@@ -187,16 +182,13 @@ class _Rewriter:
 
     def _concatenate(self, operation: Any, compute: Step, *args: Any) -> Any:
         """Parts that have ranges of their own change to that of the whole."""
-        fake_quantize = FakeQuantize(name=self._name(f"{operation.name}_range"), dtype="float32")
+        fake_quantize = self._new(FakeQuantize, f"{operation.name}_range")
 
         def change(x: Any) -> Any:
-            own = self._range_of.get(id(x))
-            if own is None:
+            if id(x) not in self._range_of:
                 return x
-            name = self._name(f"{operation.name}_part")
-            return Requantize(name=name, dtype="float32")(
-                x, own(x, measure=True), fake_quantize(x, measure=True)
-            )
+            steps = (each(x, measure=True) for each in (self._range_of[id(x)], fake_quantize))
+            return self._new(Requantize, f"{operation.name}_part")(x, *steps)
 
         x = fake_quantize(compute(*keras.tree.map_structure(change, args)))
         self._note(x, fake_quantize)
@@ -215,9 +207,9 @@ class _Rewriter:
     def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
         name = operation.name
         if activation == "silu":  # two operations in TFLite
-            gate = layers.Activation("sigmoid", name=self._name(f"{name}_gate"), dtype="float32")(x)
+            gate = self._new(layers.Activation, f"{name}_gate", "sigmoid")(x)
             gate = self._range(f"{name}_gate", gate, PROBABILITIES)
-            gated = layers.Multiply(name=self._name(f"{name}_gated"), dtype="float32")
+            gated = self._new(layers.Multiply, f"{name}_gated")
             return self._finish(operation, gated([x, gate]))
         if activation == "hard_sigmoid":  # so is this
             x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
@@ -237,7 +229,7 @@ class _Rewriter:
         return x if id(operation) in self._followed else self._range(operation.name, x)
 
     def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
-        fake_quantize = FakeQuantize(limits, name=self._name(f"{name}_range"), dtype="float32")
+        fake_quantize = self._new(FakeQuantize, f"{name}_range", limits)
         x = fake_quantize(x)
         self._note(x, fake_quantize)
         return x
@@ -245,6 +237,9 @@ class _Rewriter:
     def _note(self, x: Any, fake_quantize: FakeQuantize) -> None:
         self._range_of[id(x)] = fake_quantize
         self._tensors.append(x)
+
+    def _new(self, kind: Any, name: str, *args: Any) -> Any:
+        return kind(*args, name=self._name(name), dtype="float32")
 
     def _name(self, name: str) -> str:
         """`name`, or with a number where a layer that is called once more has taken it."""
