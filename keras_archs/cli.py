@@ -215,7 +215,7 @@ def export(
     ] = False,
     dataset: Annotated[
         str | None,
-        typer.Option(help="As for train, to calibrate and test on; a run has its own."),
+        typer.Option(help="As for train, to calibrate and test on; of a run its own if not given."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where TFDS keeps its datasets.")] = None,
     preprocessing: Annotated[

@@ -13,12 +13,14 @@ import training
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
+from tflite_export.arguments import check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.conversion import TEST_IMAGES, check_settings
+from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
+from tflite_export.quantizing import check_names
 from tflite_export.sources import PIXELS, Source, open_source
 from training.run_folder import RunFolder
 
@@ -48,7 +50,7 @@ def export(
         place: a run's folder, a .keras file or NAME:WEIGHTS.
         quantize: kind of the file.
         out: where it comes to; RUN/export/ if None.
-        dataset: of training and test images, as for `open_dataset`; a run has its own.
+        dataset: of training and test images, as for `open_dataset`; that of a run if None.
         data_dir: where TFDS keeps its datasets.
         preprocessing: family whose preprocessing the network was trained with, or "none" for pixels
             of 0..255; for sources that do not say.
@@ -73,6 +75,7 @@ def export(
     source = _source(place, preprocessing)
     if pixels and source.preprocessing is None:
         raise InputError("--pixels needs --preprocessing: SOURCE does not say what to do inside.")
+    check_names(source.model, settings.get("keep_float", ()))
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)
     if debug:
@@ -92,27 +95,46 @@ def export(
         given["test"], labels = evaluation_set(**images, count=test_images)
         if _same_classes(source, images["source"]):
             given["labels"] = labels
+            if not source.class_names:
+                source = replace(source, class_names=images["source"].class_names)
 
-    def print_losses(content: bytes) -> None:
+    def print_losses(content: bytes, kept: Sequence[str]) -> None:
         if debug:
-            inside = source.preprocessing if pixels else None
-            ends = {"scores": settings.get("scores", "model"), "preprocessing": inside}
-            _print(tflite_export.debug(source.model, quantize, content, given["test"], **ends))
+            told = {
+                "keep_float": kept,
+                "scores": settings.get("scores", "model"),
+                "preprocessing": source.preprocessing if pixels else None,
+            }
+            _print(tflite_export.debug(source.model, quantize, content, given["test"], **told))
 
     try:
         made = tflite_export.convert(source, quantize, pixels=pixels, **given, **settings)
     except tflite_export.ParityError as error:
         error.add_note(f"  kept for a look   {error.keep_aside(target)}")
         error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
-        print_losses(error.content)
+        print_losses(error.content, error.report.kept_float)
         raise
-    made.save(target, overwrite=overwrite)
-    if made.report:
-        made.report.save_json(target.with_suffix(".json"))
-    if page := _page(target.name, made):
-        atomic_write(target.with_suffix(".md"), page.encode())
-    print_losses(made.content)
+    _write(target, made)
+    print_losses(made.content, made.kept_float)
     return target, made
+
+
+def _write(target: Path, made: tflite_export.Conversion) -> None:
+    """The file, and beside it what is known of it; nothing is left of an earlier one."""
+    beside = {
+        ".json": made.report.json() if made.report else "",
+        ".md": _page(target.name, made),
+    }
+    path = target
+    try:
+        atomic_write(target, made.content)
+        for path in map(target.with_suffix, beside):
+            path.unlink(missing_ok=True)
+        for path in map(target.with_suffix, beside):
+            if text := beside[path.suffix]:
+                atomic_write(path, text.encode())
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
 
 
 def _page(name: str, made: tflite_export.Conversion) -> str:
@@ -170,12 +192,8 @@ def _images(source: Source, dataset: str | None, data_dir: Path | None) -> dict[
     """What `calibration_set` and `evaluation_set` are to read; None if there is no dataset."""
     if data_dir is not None and dataset is None:
         raise InputError("--data-dir goes with --dataset.")
-    if source.run:
-        if dataset:
-            raise InputError("--dataset: a run has its own; leave it out.")
-        return {"source": source.run}
     if dataset is None:
-        return None
+        return {"source": source.run} if source.folder else None
     if source.preprocessing is None:
         raise InputError(
             "--preprocessing is missing: nothing says how the network's images were preprocessed."
@@ -194,7 +212,7 @@ def _same_classes(source: Source, data: training.Run | training.ImageData) -> bo
         return True
     if source.class_names:
         return source.class_names == data.class_names
-    return len(data.class_names) == source.model.outputs[0].shape[-1]
+    return len(data.class_names) == max(2, source.model.outputs[0].shape[-1])
 
 
 def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tflite_export.profiler import OperatorTime, Profile
     from tflite_export.report import Report, compare
     from tflite_export.snippets import Snippets
+    from tflite_export.sources import Source
 
 # A module is imported when something of it is asked for: to run a file takes LiteRT and NumPy, to
 # make one takes TensorFlow. No module may have the name of something here, for its import would
@@ -33,6 +34,7 @@ _MODULES = {
     "profiler": ["OperatorTime", "Profile"],
     "report": ["Report", "compare"],
     "snippets": ["Snippets"],
+    "sources": ["Source"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -48,6 +50,7 @@ __all__ = [
     "Profile",
     "Report",
     "Snippets",
+    "Source",
     "attach",
     "calibration_set",
     "compare",

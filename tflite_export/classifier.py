@@ -25,7 +25,9 @@ class Classifier:
     Attributes:
         threads: threads that the interpreter uses.
         image_shape: (height, width, channels) of an image.
-        classes: length of the output.
+        scores: length of the output.
+        classes: how many it tells apart: as many, and two by a single score, which is high for the
+            second.
         open_batch: whether it takes any number of images at once.
         delegate: "XNNPACK", where it computes at least a part, or "built-in kernels".
     """
@@ -56,11 +58,12 @@ class Classifier:
             [tuple(map(int, tensor["shape"])) for tensor in side] for side in (inputs, outputs)
         ]
         match shapes:
-            case [[(1, height, width, channels)], [(1, classes)]]:
-                self.image_shape, self.classes = (height, width, channels), classes
+            case [[(1, height, width, channels)], [(1, scores)]]:
+                self.image_shape = height, width, channels
+                self.scores, self.classes = scores, max(2, scores)
             case _:
                 raise input_error(
-                    f"source ({name}) must take [1, height, width, channels] and give [1, classes],"
+                    f"source ({name}) must take [1, height, width, channels] and give [1, scores],"
                     f" got {shapes[0]} and {shapes[1]}."
                 )
         self.threads = threads
@@ -79,7 +82,7 @@ class Classifier:
         return read_metadata(self._content)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The outputs, float32 [n, classes], for images, float32 [n, height, width, channels].
+        """The outputs, float32 [n, scores], for images, float32 [n, height, width, channels].
 
         Images are run one at a time, or 32 where the batch is open; those for a quantized input are
         rounded to its steps and clipped to its range.
@@ -137,6 +140,18 @@ class Classifier:
         self._interpreter.set_tensor(self._input.index, self._input.encode(images))
         self._interpreter.invoke()
         return self._output.decode(self._interpreter.get_tensor(self._output.index))
+
+
+def best_class(scores: np.ndarray, probabilities: bool) -> np.ndarray:
+    """The class that each row of scores, [n, scores], names.
+
+    Args:
+        scores: of one network; a single one is of the second of two classes.
+        probabilities: whether they are that, so that 1/2 is between two classes; else it is 0.
+    """
+    if scores.shape[1] > 1:
+        return scores.argmax(axis=1)
+    return (scores[:, 0] > (0.5 if probabilities else 0)).astype(int)
 
 
 @dataclass(frozen=True)

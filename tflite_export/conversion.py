@@ -4,32 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
-from tflite_export.calibration import as_seen, calibration_set, check_real, evaluation_set
-from tflite_export.classifier import Classifier
+from tflite_export.arguments import check_given_images, check_settings, check_untested
+from tflite_export.calibration import as_seen, calibration_set, evaluation_set
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
-from tflite_export.gate import Bound, ParityError, bound_for, fewest
-from tflite_export.images import check_images
-from tflite_export.lowering import (
-    CALIBRATED,
-    SELECTIVE,
-    Io,
-    Quantize,
-    check_choices,
-    check_selective,
-    lower,
-)
+from tflite_export.gate import ParityError, fewest
+from tflite_export.lowering import CALIBRATED, Io, Quantize, lower
 from tflite_export.metadata import Metadata, attach
-from tflite_export.preparing import PIXELS, Scores, image_shape, in_float32, prepare
-from tflite_export.report import Parity, Report, check_labels, compare, keras_scores
+from tflite_export.parity import Parity, keras_scores
+from tflite_export.preparing import PIXELS, Scores, image_shape, own_activation, unfolded
+from tflite_export.quantizing import check_names
+from tflite_export.report import Report, compare
 from tflite_export.sources import Source, open_source
 
 TEST_IMAGES = 2000
@@ -94,8 +87,9 @@ def convert(
 
     Args:
         source: a functional Keras model of one input, [n, height, width, channels] with fixed
-            sizes, and one output, [n, classes], in any precision, which is left as it is; the path
-            of a .keras file; the folder of a run; or NAME:WEIGHTS such as "mobilenet:imagenet".
+            sizes, and one output, [n, classes], or [n, 1] of two classes, in any precision, which
+            is left as it is; the path of a .keras file; the folder of a run; or NAME:WEIGHTS such
+            as "mobilenet:imagenet".
         quantize: one of `KINDS`, see `lower`.
         representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
             at least 50, preprocessed as in training: the activations' ranges are measured on them.
@@ -136,17 +130,18 @@ def convert(
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
     image_shape(model)  # or it is no such classifier
+    check_names(model, keep_float)
     has_ranges = is_quantize_aware(model)
     if auto and has_ranges:
         raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
-    if opened.run:
-        if representative is None and quantize in CALIBRATED and not has_ranges:
-            representative = calibration_set(opened.run)
-        if test is None and labels is None:
-            test, labels = evaluation_set(opened.run, TEST_IMAGES)
-    _check_images(opened, representative, test, labels)
+    # A run's images may be gone: they are looked for only where there are no others.
+    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
+        representative = calibration_set(opened.run)
+    if test is None and labels is None and opened.run:
+        test, labels = evaluation_set(opened.run, TEST_IMAGES)
+    check_given_images(opened, representative, test, labels)
     if test is None:
-        _check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
+        check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
 
     def make(kept: Sequence[str]) -> Conversion:
         content = lower(
@@ -164,35 +159,39 @@ def convert(
     conversion = make(keep_float)
     if test is None:
         return conversion
-    # In half precision a model is further from itself in float32 than the file is.
-    exact = in_float32(model) if scores == "model" else prepare(model, scores=scores)
-    expected = keras_scores(exact, test)
+    expected = keras_scores(unfolded(model, scores), test)
     seen = as_seen(test, inside)
 
-    def holds(made: Conversion) -> bool:
-        found = Classifier(made.content, threads).predict(seen)
-        return not bound.broken_by(Parity.of(expected, found, None))
+    def tested(made: Conversion) -> tuple[Conversion, Parity]:
+        return made, Parity.measure(made.content, seen, labels, expected, threads)
 
-    whole_bytes = len(conversion.content) if auto and not keep_float else None
-    if auto and not holds(conversion):
+    conversion, parity = tested(conversion)
+    whole_bytes = None
+    if auto or keep_float:
+        whole_bytes = len((make(()) if keep_float else conversion).content)
+    if auto and bound.broken_by(parity):
         worst = debug(
             model,
             quantize,
             conversion.content,
             test,
+            keep_float=keep_float,
             scores=scores,
             preprocessing=inside,
         )
-        # One at least is left to quantize.
-        layers = [each.layer for each in worst if each.layer not in keep_float][:-1]
-        conversion = fewest(lambda more: make([*keep_float, *more]), layers, holds)
+        layers = [each.layer for each in worst][:-1]  # one at least is left to quantize
+        conversion, parity = fewest(
+            lambda more: tested(make([*keep_float, *more])),
+            layers,
+            lambda found: not bound.broken_by(found[1]),
+        )
     report = compare(
         model,
         conversion,
         seen,
         labels,
         threads=threads,
-        expected=expected,
+        parity=parity,
         whole_bytes=whole_bytes,
     )
     if bound.broken_by(report):
@@ -200,60 +199,11 @@ def convert(
     return replace(conversion, report=report)
 
 
-def check_settings(
-    quantize: Quantize,
-    *,
-    auto: bool = False,
-    min_agreement: float | None = None,
-    max_error: float | None = None,
-    threads: int = 1,
-    io: Io | None = None,
-    batch: Literal[1] | None = 1,
-    scores: Scores = "model",
-    keep_float: Sequence[str] = (),
-) -> Bound:
-    """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
-    bound = bound_for(quantize, min_agreement, max_error)
-    check_choices(quantize, io, batch, scores)
-    check_selective(quantize, keep_float)
-    if auto and quantize not in SELECTIVE:
-        raise InputError(
-            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
-        )
-    if threads < 1:
-        raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
-    return bound
-
-
-def _check_images(
-    source: Source,
-    representative: np.ndarray | None,
-    test: np.ndarray | None,
-    labels: np.ndarray | None,
-) -> None:
-    for name, images in {"representative": representative, "test": test}.items():
-        if images is not None:
-            check_images(name, images, image_shape(source.model))
-            check_real(name, images, source.preprocessing)
-    if test is None:
-        _check_untested(labels=labels)
-    else:
-        check_labels(labels, len(test), source.model.outputs[0].shape[-1])
-
-
-def _check_untested(**settings: Any) -> None:
-    """Refuses what is of no effect without test images, if it is given."""
-    for name, given in settings.items():
-        if given is not None:
-            raise InputError(f"{name} needs images to test the file on; give test=.")
-
-
 def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:
     """The file with labels and preprocessing inside, if it is known how images are prepared."""
     if source.preprocessing is None:
         return content
     left = PIXELS if pixels else source.preprocessing
-    *_, last = (n.name for n in Graph.read(content).nodes if not n.name.endswith("QUANTIZE"))
     facts = Metadata(
         class_names=source.class_names,
         mean=left.mean,
@@ -261,7 +211,8 @@ def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool)
         bgr=left.bgr,
         image_shape=image_shape(source.model),
         quantize=quantize,
-        probabilities=last in {"SOFTMAX", "LOGISTIC"},
+        probabilities=Graph.read(content).gives_probabilities(),
+        activation=own_activation(source.model),
         preprocessing_inside=left == PIXELS,
         crop=source.crop,
         versions={name: version(name) for name in ("keras-archs", "keras", "tensorflow")},

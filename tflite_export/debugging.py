@@ -18,12 +18,13 @@ from keras_archs.errors import InputError
 from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.calibration import as_seen
-from tflite_export.classifier import Classifier
+from tflite_export.classifier import Classifier, best_class
 from tflite_export.fake_quantization import is_quantize_aware
-from tflite_export.flatbuffer import Step, steps
+from tflite_export.file_graph import Graph
 from tflite_export.images import check_images
 from tflite_export.lowering import CALIBRATED, Quantize, lower
 from tflite_export.preparing import Scores, ending, image_shape, prepare
+from tflite_export.steps import Step, steps
 
 IMAGES = 32
 """Images that losses are measured on; each layer is run on all of them."""
@@ -75,6 +76,7 @@ def debug(
     content: bytes,
     images: np.ndarray,
     *,
+    keep_float: Sequence[str] = (),
     scores: Scores = "model",
     preprocessing: Preprocessing | None = None,
 ) -> list[LayerLoss]:
@@ -86,6 +88,7 @@ def debug(
         content: the bytes of the file.
         images: float32 [n, height, width, channels], preprocessed as in training; the first
             `IMAGES` of them are taken.
+        keep_float: layers that the file was told to keep.
         scores: as the file was told.
         preprocessing: what the file does inside, as it was told.
 
@@ -104,19 +107,22 @@ def debug(
     whole = lower(clean, "none")
     exact = Classifier(whole).predict(images)
     span = float(np.ptp(exact) or 1)
+    probabilities = Graph.read(whole).gives_probabilities()
+    exact_class = best_class(exact, probabilities)
     snr = _signal_to_noise(Quantizer(whole, previous_quantized_model=content), images)
     alone = _Alone(whole, quantize, content, images)
     kept = _by_layer(clean, [step for step in steps(content) if step.computes_in_float])
     losses = []
     for layer, own in _by_layer(clean, steps(whole)).items():
-        if quantize in CALIBRATED and layer in kept:
+        # All outputs are in float where weights alone are integers: there only the caller knows.
+        if layer in keep_float or (quantize in CALIBRATED and layer in kept):
             continue
         found = Classifier(alone.quantized(own)).predict(images)
         losses.append(
             LayerLoss(
                 layer,
                 alone=float(np.sqrt(np.mean(np.square(found - exact)))) / span,
-                agreement_alone=float(np.mean(found.argmax(axis=1) == exact.argmax(axis=1))),
+                agreement_alone=float(np.mean(best_class(found, probabilities) == exact_class)),
                 noise_db=float(10 * np.log10(snr.get(own[-1].tensor, np.nan))),
             )
         )

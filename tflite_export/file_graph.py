@@ -15,6 +15,7 @@ def _names(kind: type) -> dict[int, str]:
 
 
 OPERATORS, TYPES = _names(schema.BuiltinOperator), _names(schema.TensorType)
+CHANGES_OF_TYPE = {"QUANTIZE", "DEQUANTIZE"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The steps of a file, in their order, and its tensors."""
+    """The steps of a file, in their order, its tensors, and which of them it gives."""
 
     nodes: list[Node]
     tensors: list[Tensor]
+    outputs: list[int]
 
     @classmethod
     def read(cls, content: bytes) -> "Graph":
@@ -77,7 +79,16 @@ class Graph:
         return cls(
             [_node(model, graph.Operators(i)) for i in range(graph.OperatorsLength())],
             [_tensor(model, graph.Tensors(i)) for i in range(graph.TensorsLength())],
+            [int(i) for i in graph.OutputsAsNumpy()],
         )
+
+    def gives_probabilities(self) -> bool:
+        """Whether what it gives comes out of a softmax or sigmoid, but for its type and shape."""
+        makers = {index: node for node in self.nodes for index in node.outputs}
+        node = makers.get(self.outputs[0])
+        while node and node.name in {*CHANGES_OF_TYPE, "RESHAPE", "SQUEEZE"}:
+            node = makers.get(node.inputs[0])
+        return node is not None and node.name in {"SOFTMAX", "LOGISTIC"}
 
     def activations(self) -> list[int]:
         """The tensors that depend on the image, input and output among them."""

@@ -1,70 +1,21 @@
-"""The steps of a TFLite file, the Keras layers that they come from, and the types at its ends."""
+"""TFLite files with other types at their ends, and with biases that are right."""
 
 import copy
-import re
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-FLOAT32, UINT8 = schema.TensorType.FLOAT32, schema.TensorType.UINT8
-QUANTIZE, DEQUANTIZE = schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE
+UINT8, QUANTIZE = schema.TensorType.UINT8, schema.BuiltinOperator.QUANTIZE
 
-# TensorFlow numbers the scopes that a layer opens.
-_NUMBER = re.compile(r"_\d+$")
-
-
-@dataclass(frozen=True)
-class Step:
-    """An operator of a file.
-
-    Attributes:
-        tensor: name of its first output.
-        is_last: whether that is the output of the file, but for a change of type.
-        computes_in_float: whether it gives float32, other than for a change of type.
-    """
-
-    tensor: str
-    is_last: bool
-    computes_in_float: bool
-
-    def layers(self, known: Collection[str], last: Collection[str]) -> set[str]:
-        """Which of the layers with `known` names it does a part of; `last` are those at the end.
-
-        The converter joins the names of what it joins, "net/relu/Relu6;net/conv/convolution",
-        and gives the output of the file a name of its own.
-        """
-        if self.is_last:
-            return set(last)
-        scopes = {part for path in self.tensor.split(";") for part in path.split("/")[:-1]}
-        # "conv_1" is the first scope of "conv" even if there is a layer "conv_1", whose own is
-        # "conv_1_1" then.
-        names = (
-            next((n for n in (_NUMBER.sub("", scope), scope) if n in known), None)
-            for scope in scopes
-        )
-        return {name for name in names if name}
-
-
-def steps(content: bytes) -> list[Step]:
-    """The operators of a TFLite file, in their order."""
-    model = flatbuffer_utils.read_model_from_bytearray(content)
-    graph = model.subgraphs[0]
-    ends = set(graph.outputs)
-    found = []
-    for operator in reversed(graph.operators):
-        index = operator.outputs[0]
-        is_last = index in ends
-        builtin = model.operatorCodes[operator.opcodeIndex].builtinCode
-        changes_type = builtin in {QUANTIZE, DEQUANTIZE}
-        if is_last and changes_type:
-            ends.update(operator.inputs)
-        tensor = graph.tensors[index]
-        in_float = tensor.type == FLOAT32 and not changes_type
-        found.append(Step(tensor.name.decode(), is_last, in_float))
-    return found[::-1]
+# Where the operators with a bias have their image, their kernel, and that bias.
+_BIASED = {
+    schema.BuiltinOperator.CONV_2D: (0, 1, 2),
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: (0, 1, 2),
+    schema.BuiltinOperator.FULLY_CONNECTED: (0, 1, 2),
+    schema.BuiltinOperator.TRANSPOSE_CONV: (2, 1, 3),
+}
 
 
 def with_uint8_ends(content: bytes) -> bytes:
@@ -84,6 +35,38 @@ def with_uint8_ends(content: bytes) -> bytes:
         else:
             graph.operators.append(step)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def with_own_biases(content: bytes) -> bytes:
+    """A file with int16 activations in which each bias has the scale that its operator reads it by.
+
+    An operator takes its bias for a multiple of the product of its input's and its kernel's scale,
+    whatever the file says. TensorFlow makes one constant of equal biases, and gives that the scale
+    of one of its operators: in the others the bias is wrong. int8 files have copies.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    tensors, changed = model.subgraphs[0].tensors, False
+    for operator in model.subgraphs[0].operators:
+        places = _BIASED.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+        if places is None or len(operator.inputs) <= places[-1] or operator.inputs[places[-1]] < 0:
+            continue
+        image, kernel, bias = (tensors[operator.inputs[place]] for place in places)
+        if bias.type != schema.TensorType.INT64:  # it computes in float
+            continue
+        scale = np.float32(image.quantization.scale) * np.float32(kernel.quantization.scale)
+        if np.allclose(bias.quantization.scale, scale, rtol=1e-5, atol=0):
+            continue
+        twin = copy.deepcopy(bias)
+        values = np.frombuffer(model.buffers[bias.buffer].data, np.int64)
+        values = np.rint(values * (np.float64(bias.quantization.scale) / scale)).astype(np.int64)
+        twin.quantization.scale, twin.buffer = scale, len(model.buffers)
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        operator.inputs[places[-1]] = len(tensors)
+        tensors.append(twin)
+        changed = True
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
 
 
 def _add_uint8_twin(tensors: list[Any], index: int) -> int:

@@ -9,7 +9,8 @@ from typing import TypeVar
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.files import atomic_write, check_target
 from tflite_export.lowering import Quantize
-from tflite_export.report import Parity, Report
+from tflite_export.parity import Parity
+from tflite_export.report import Report
 
 
 @dataclass(frozen=True)

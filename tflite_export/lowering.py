@@ -12,10 +12,11 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization import is_quantize_aware, to_int8
-from tflite_export.flatbuffer import steps, with_uint8_ends
+from tflite_export.flatbuffer import with_own_biases, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
+from tflite_export.steps import steps
 
 __all__ = [
     "CALIBRATED",
@@ -117,7 +118,10 @@ def lower(
                 tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
                 tf.lite.OpsSet.TFLITE_BUILTINS,
             ]
-        return _int8(converter, io or "int8", keep) if kind == "int8" else converter.convert()
+        if kind == "int8":
+            return _int8(converter, io or "int8", keep)
+        content = converter.convert()
+        return with_own_biases(content) if kind == "int16x8" else content
 
 
 def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> bytes:

@@ -40,14 +40,17 @@ class Metadata:
     """How to use a classifier's file.
 
     Attributes:
-        class_names: one for each output, in its order; None if they are not known.
+        class_names: one for each output, in its order, or for a single output one for low and one
+            for high scores; None if they are not known.
         mean: what to subtract from pixels of 0..255: one value, or one for each channel in the
             order of the input.
         scale: what to divide by then.
         bgr: whether the input's channels are blue, green, red.
         image_shape: (height, width, channels).
         quantize: kind of the file, one of `tflite_export.KINDS`.
-        probabilities: whether the output went through a softmax; else it is logits.
+        probabilities: whether the output went through a softmax or sigmoid; else it is logits.
+        activation: what the network itself ends in, "softmax" or "sigmoid", which is what logits
+            are meant for; None where it has neither.
         preprocessing_inside: whether the network's own preprocessing is part of the file, so that
             it takes the pixels as they are: `mean` is 0 and `scale` is 1.
         crop: the centred square of this share of an image's shorter side is what evaluation saw;
@@ -62,6 +65,7 @@ class Metadata:
     image_shape: tuple[int, int, int]
     quantize: str
     probabilities: bool = True
+    activation: str | None = None
     preprocessing_inside: bool = False
     crop: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -77,6 +81,10 @@ class Metadata:
             raise input_error(f"image_shape must be 3 whole numbers from 1 on, got {shape}.")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise input_error(f"crop must be None or above 0 and at most 1, got {self.crop}.")
+        if self.activation not in (None, "softmax", "sigmoid"):
+            raise input_error(
+                f"activation must be None, 'softmax' or 'sigmoid', got {self.activation!r}."
+            )
         channels = shape[-1]
         for name, values in (("mean", self.mean), ("scale", np.atleast_1d(self.scale))):
             if channels != 1 and len(values) not in (1, channels):
@@ -128,16 +136,20 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
     names = metadata.class_names
     if names is not None and len(names) != classifier.classes:
         raise input_error(
-            f"metadata has {len(names)} class names for {classifier.classes} outputs."
+            f"metadata has {len(names)} class names for {classifier.classes} classes."
         )
 
-    facts = {"format": _FORMAT, **asdict(metadata)}
+    files = {FACTS: "", LABELS: "\n".join(names or ()) + "\n"}
+    if names is None:
+        del files[LABELS]
+    # The standard's labels are one for each output.
+    labels = LABELS if names and len(names) == classifier.scores else None
+    network = add_metadata(content, metadata, labels, [*files])
+    facts = {"format": _FORMAT, **asdict(metadata), "crc32": zlib.crc32(network)}
     del facts["class_names"]  # they are in the other file
-    files = {FACTS: json.dumps(facts, indent=1) + "\n"}
-    if names is not None:
-        files[LABELS] = "\n".join(names) + "\n"
+    files[FACTS] = json.dumps(facts, indent=1) + "\n"
     file = io.BytesIO()
-    file.write(add_metadata(content, metadata, LABELS if names else None, [*files]))
+    file.write(network)
     with zipfile.ZipFile(file, "a") as archive:  # not compressed: the standard's readers want it
         for name, text in files.items():
             # With a time of its own, the same network would not give the same file.
@@ -153,6 +165,7 @@ def read_metadata(content: bytes) -> Metadata | None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            begin = min((entry.header_offset for entry in archive.infolist()), default=0)
             # What others have put beside does not matter, nor what could swell when it is read.
             files = {
                 entry.filename: archive.read(entry)
@@ -168,6 +181,7 @@ def read_metadata(content: bytes) -> Metadata | None:
     try:
         facts = json.loads(files[FACTS])
         version, found = facts.pop("format"), None
+        checksum = facts.pop("crc32", None)
         if version == _FORMAT:
             lines = None
             if LABELS in files:
@@ -175,6 +189,8 @@ def read_metadata(content: bytes) -> Metadata | None:
             found = Metadata(class_names=lines, **facts)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise input_error(f"content has damaged metadata ({FACTS} or {LABELS}).") from error
+    if found and checksum not in (None, zlib.crc32(content[:begin])):
+        raise input_error("content is damaged: its network is not the one that was written.")
     if found is None:
         raise input_error(
             f"content has metadata of format {version}, which needs a later keras-archs."

@@ -42,14 +42,19 @@ def predict(arguments: Sequence[str]) -> None:
     if len(names) != classifier.classes:
         raise input_error(
             f"source={str(options.model)!r} is damaged: it has {len(names)} class names for"
-            f" {classifier.classes} outputs."
+            f" {classifier.classes} classes."
         )
     images = [read_image(path, metadata.image_shape, metadata.crop) for path in options.images]
     # One after the other, for as floats they take four times the memory.
     scores = np.concatenate([classifier.predict(metadata.preprocess(x[None])) for x in images])
-    if not metadata.probabilities:
+    single = classifier.scores == 1
+    if not metadata.probabilities and (single or metadata.activation == "sigmoid"):
+        scores = 0.5 + 0.5 * np.tanh(0.5 * scores)  # the sigmoid, without an overflow
+    elif not metadata.probabilities:
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    if single:
+        scores = np.hstack([1 - scores, scores])
     for path, row in zip(options.images, scores, strict=True):
         print(path)
         for index in np.argsort(-row, kind="stable")[: options.top]:

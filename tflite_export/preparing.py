@@ -18,6 +18,9 @@ Scores = Literal["model", "logits", "probabilities"]
 PIXELS = Preprocessing(mean=(0.0,), scale=1.0)
 """Of a model that takes pixels as they are."""
 
+MADE = {"preprocessing", "probabilities"}
+"""Names of the layers that `prepare` may add."""
+
 # What turns logits into probabilities, of one class or of each.
 _ENDS = (keras.activations.softmax, keras.activations.sigmoid)
 
@@ -26,7 +29,8 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
     """The [height, width, channels] that a model takes.
 
     Raises:
-        InputError: it is no functional model from one batch of images of a fixed size to scores.
+        InputError: it is no functional model from one batch of images of a fixed size to scores,
+            or a softmax makes the same of any image.
     """
     # A subclassed or unbuilt model has no such lists.
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
@@ -41,10 +45,10 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
             "model must take [n, height, width, channels] and give [n, classes],"
             f" got {image.shape} and {scores.shape}."
         )
-    if scores.shape[-1] == 1:
+    if scores.shape[-1] == 1 and own_activation(model) == "softmax":
         raise InputError(
-            "model gives one score, whose class a file cannot be compared by; end it in two and a"
-            " softmax."
+            "model ends in the softmax of one score, which is 1 whatever the image; end it in a"
+            " sigmoid, or in two scores."
         )
     if None in image.shape[1:]:
         raise InputError(
@@ -66,7 +70,7 @@ def prepare(
         model: a functional Keras model from images to scores, in any precision; it stays as it
             is. Layers that are left keep their names.
         scores: "model" for those that it gives; "logits" takes a softmax or sigmoid off its end;
-            "probabilities" puts a softmax there if it has neither.
+            "probabilities" puts a softmax there if it has neither, or a sigmoid on one score.
         preprocessing: what `model` expects of its images, to be done inside: the copy takes
             pixels of 0..255 in RGB order. It is one convolution of 1 x 1, named
             "preprocessing", which is rounded once where the file computes in integers.
@@ -90,6 +94,28 @@ def prepare(
         if scores != "model":
             clean = _ending_in(clean, scores)
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
+
+
+def unfolded(model: keras.Model, scores: Scores) -> keras.Model:
+    """What a file of these scores is held to: `model` in float32, with nothing else done to it.
+
+    In half precision a model is further from itself in float32 than the file is. See `prepare`.
+    """
+    if scores == "model":
+        return in_float32(model)
+    with _float32():
+        whole = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        return _ending_in(float32_copy(whole), scores)
+
+
+def own_activation(model: keras.Model) -> str | None:
+    """What turns logits into probabilities at a model's end, "softmax" or "sigmoid", if it does."""
+    # It may be sequential, or have its one output in a list.
+    last = ending(keras.Model(model.inputs[0], model.outputs[0]))[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    activation = getattr(last, "activation", None)
+    return activation.__name__ if activation in _ENDS else None
 
 
 def ending(model: keras.Model) -> list[Any]:
@@ -170,21 +196,22 @@ def _without_precision(config: Any) -> Any:
 def _ending_in(model: keras.Model, scores: Scores) -> keras.Model:
     """`model`, which is changed, or one around it, with logits or probabilities at its end."""
     last = ending(model)[-1]
-    activation = getattr(last, "activation", keras.activations.linear)
-    softmax = isinstance(last, keras.layers.Softmax)
-    if not isinstance(last, keras.Layer) or activation not in (keras.activations.linear, *_ENDS):
+    own, linear = own_activation(model), keras.activations.linear
+    plain = isinstance(last, keras.Layer) and getattr(last, "activation", linear) is linear
+    if not own and not plain:
         raise InputError(
             f"scores={scores!r} needs a model that ends in a layer without activation or with"
             f" softmax or sigmoid; {model.name} ends in {last.name!r}."
         )
     if scores == "probabilities":
-        if softmax or activation in _ENDS:
+        if own:
             return model
-        probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        return keras.Model(model.inputs[0], probabilities, name=model.name)
-    if not softmax:
-        if activation in _ENDS:
-            last.activation = keras.activations.linear
+        activation = "sigmoid" if model.outputs[0].shape[-1] == 1 else "softmax"
+        end = keras.layers.Activation(activation, name="probabilities")
+        return keras.Model(model.inputs[0], end(model.outputs[0]), name=model.name)
+    if not isinstance(last, keras.layers.Softmax):
+        if own:
+            last.activation = linear
         return model
     if last is not ending(model)[0]:
         raise InputError(

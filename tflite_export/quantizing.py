@@ -10,13 +10,23 @@ from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
-from tflite_export.flatbuffer import steps
-from tflite_export.preparing import ending
+from tflite_export.preparing import MADE, ending
+from tflite_export.steps import steps
 
 Keep = Callable[[bytes], list[str]]
 """Gives the tensors of a file, by name, whose steps stay in float."""
 
 _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
+
+
+def check_names(model: keras.Model, names: Sequence[str]) -> None:
+    """Raises an InputError for a name that no layer of `model` has, before it is made ready."""
+    known = {layer.name for layer in inner_layers(model)} | MADE
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"keep_float: {name!r} is no layer of the model.{did_you_mean(name, known)}"
+            )
 
 
 def keeper(model: keras.Model, names: Sequence[str]) -> Keep:

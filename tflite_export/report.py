@@ -13,11 +13,11 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from tflite_export.classifier import Classifier, Latency
 from tflite_export.images import check_images
 from tflite_export.operators import arena_bytes
+from tflite_export.parity import Parity, check_labels, keras_scores
 from tflite_export.profiler import Profile
 
 
@@ -30,43 +30,6 @@ class File(Protocol):
     def content(self) -> bytes: ...
     @property
     def kept_float(self) -> Sequence[str]: ...
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Two networks' scores for the same images.
-
-    Attributes:
-        images: how many images both have seen.
-        keras_top1: fraction of the images that the Keras model gets right; None without labels.
-        tflite_top1: fraction that the file gets right; None without labels.
-        agreement: fraction for which both name the same class, right or wrong.
-        max_abs_difference: largest difference between two scores.
-        max_error: the same as a share of the range of the Keras model's scores, from the lowest to
-            the highest of all, so that logits and probabilities have one measure.
-    """
-
-    images: int
-    keras_top1: float | None
-    tflite_top1: float | None
-    agreement: float
-    max_abs_difference: float
-    max_error: float
-
-    @classmethod
-    def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> "Parity":
-        """Compares scores of a Keras model and of its file, both [n, classes]."""
-        keras_class, tflite_class = expected.argmax(axis=1), actual.argmax(axis=1)
-        difference = float(np.abs(expected - actual).max())
-        return cls(
-            images=len(expected),
-            keras_top1=None if labels is None else float(np.mean(keras_class == labels)),
-            tflite_top1=None if labels is None else float(np.mean(tflite_class == labels)),
-            agreement=float(np.mean(keras_class == tflite_class)),
-            max_abs_difference=difference,
-            # A network that says the same of all images and classes has no range.
-            max_error=difference / float(np.ptp(expected) or 1),
-        )
 
 
 @dataclass(frozen=True)
@@ -97,15 +60,19 @@ class Report(Parity):
     cores: int
     versions: dict[str, str]
 
+    def json(self) -> str:
+        """All fields as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
     def save_json(self, path: str | Path) -> Path:
-        """Writes all fields as JSON, in place of an earlier file, and returns the path.
+        """Writes `json()`, in place of an earlier file, and returns the path.
 
         Raises:
             InputError: the folder is missing or cannot be written to.
         """
         path = Path(path)
         check_target(path, overwrite=True)
-        atomic_write(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
+        atomic_write(path, self.json().encode())
         return path
 
     def row(self) -> dict[str, str]:
@@ -172,7 +139,7 @@ def compare(
     labels: np.ndarray | None = None,
     *,
     threads: int = 1,
-    expected: np.ndarray | None = None,
+    parity: Parity | None = None,
     whole_bytes: int | None = None,
 ) -> Report:
     """Runs the same test images through a Keras model and its TFLite file.
@@ -183,7 +150,7 @@ def compare(
         images: float32 [n, height, width, channels], preprocessed as in training.
         labels: whole numbers [n], the class of each image; without them there is no top-1.
         threads: threads of the TFLite interpreter.
-        expected: the model's scores for the images, float32 [n, classes], if they are known.
+        parity: of both for these images and labels, if it is known.
         whole_bytes: size of the file with no layer kept in float, if it is known.
 
     Raises:
@@ -193,11 +160,12 @@ def compare(
     classifier = Classifier(conversion.content, threads)
     check_images("images", images, classifier.image_shape)
     check_labels(labels, len(images), model.outputs[0].shape[-1])
-    if expected is None:
+    if parity is None:
         expected = keras_scores(model, images)
+        parity = Parity.measure(conversion.content, images, labels, expected, threads)
     size = len(conversion.content)
     return Report(
-        **asdict(Parity.of(expected, classifier.predict(images), labels)),
+        **asdict(parity),
         quantize=conversion.quantize,
         size_bytes=size,
         kept_float=tuple(conversion.kept_float),
@@ -209,27 +177,6 @@ def compare(
         cores=os.cpu_count() or 1,
         versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
     )
-
-
-def keras_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What a Keras model says of images, float32 [n, classes]."""
-    # The one output may come in a list or a dictionary.
-    return keras.tree.flatten(model.predict(images, verbose=0))[0].astype(np.float32)
-
-
-def check_labels(labels: np.ndarray | None, images: int, classes: int) -> None:
-    """Raises an InputError unless `labels` are None or classes of so many images."""
-    if labels is None:
-        return
-    if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
-        given = getattr(labels, "dtype", type(labels).__name__)
-        raise InputError(f"labels must be an array of whole numbers, got {given}.")
-    if labels.shape != (images,):
-        raise InputError(f"labels must be of shape ({images},) as images, got {labels.shape}.")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(
-            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}."
-        )
 
 
 def _profile(classifier: Classifier, image: np.ndarray) -> Profile | None:

@@ -86,7 +86,13 @@ class _Facts:
 
     @property
     def scores(self) -> str:
-        return "probabilities" if self.metadata.probabilities else "logits"
+        """What comes out, in words."""
+        ending = self.metadata.activation
+        if self.metadata.probabilities:
+            one, several = "probability", "probabilities"
+        else:
+            one, several = "logit", f"logits for a {ending}" if ending else "logits"
+        return f"{one} of the second class" if self.classes == 1 else several
 
     def per_channel(self, suffix: str = "") -> tuple[str, str]:
         """Mean and scale of each channel, in the order of the input."""
@@ -132,14 +138,17 @@ def _python(facts: _Facts, key: str, source: str, target: str) -> str:
     if facts.target.dtype != "float32":
         scaled = f"np.float32({facts.target.scale}) * (scores - {facts.target.zero})"
         lines.append(f"scores = {scaled}")
-    lines.append(f"best = int(scores.argmax())  # scores: {facts.scores}")
+    best, score = "scores.argmax()", "scores[best]"
+    if facts.classes == 1:
+        best, score = f"scores[0] > {0.5 if facts.metadata.probabilities else 0}", "scores[0]"
+    lines.append(f"best = int({best})  # scores: {facts.scores}")
     if facts.metadata.class_names:
         lines += [
             f'labels = zipfile.ZipFile(FILE).read("{LABELS}").decode().split("\\n")',
-            "print(labels[best], scores[best])",
+            f"print(labels[best], {score})",
         ]
     else:
-        lines = [*lines[2:], "print(best, scores[best])"]  # without zipfile
+        lines = [*lines[2:], f"print(best, {score})"]  # without zipfile
     return "\n".join([*lines, ""])
 
 
@@ -207,8 +216,9 @@ def _kotlin(facts: _Facts) -> str:
     size = {side: 4 if side.dtype == "float32" else 1 for side in (facts.source, facts.target)}
     if channels == 1:
         red, green, blue = (f"(pixel shr {shift} and 255)" for shift in (16, 8, 0))
-        gray = f"0.299f * {red} + 0.587f * {green} + 0.114f * {blue}"
-        values = f"val value = ({gray} - mean[0]) / scale[0]"
+        values = f"""\
+val gray = 0.299f * {red} + 0.587f * {green} + 0.114f * {blue}
+            val value = (gray - mean[0]) / scale[0]"""
         loop = "for (pixel in pixels) {"
     else:
         shift = "8 * c" if facts.metadata.bgr else "16 - 8 * c"
@@ -228,6 +238,8 @@ def _kotlin(facts: _Facts) -> str:
         val (left, top) = (bitmap.width - side) / 2 to (bitmap.height - side) / 2
         val square = Bitmap.createBitmap(bitmap, left, top, side, side)
 """
+    name = facts.name.replace("$", r"\$")  # which begins a variable in Kotlin's texts
+    owners = f" of {facts.classes} classes" if facts.classes > 1 else ""
     get = "output.float"
     if facts.target.dtype != "float32":
         byte = "output.get()" if facts.target.dtype == "int8" else "(output.get().toInt() and 255)"
@@ -244,7 +256,7 @@ import org.tensorflow.lite.Interpreter
 // build.gradle: implementation("com.google.ai.edge.litert:litert:1.4.0") and
 // androidResources {{ noCompress += "tflite" }}. The names: unzip {facts.name} {LABELS}
 class Classifier(context: Context) {{
-    private val interpreter = context.assets.openFd({facts.name}).use {{
+    private val interpreter = context.assets.openFd({name}).use {{
         val file = FileInputStream(it.fileDescriptor).channel
         Interpreter(file.map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength))
     }}
@@ -253,7 +265,7 @@ class Classifier(context: Context) {{
     private val input = buffer({height * width * channels * size[facts.source]})
     private val output = buffer({facts.classes * size[facts.target]})
 
-    /** The {facts.scores} of {facts.classes} classes. */
+    /** The {facts.scores}{owners}. */
     fun classify(bitmap: Bitmap): FloatArray {{
         val pixels = IntArray({height * width})
 {cropped}        Bitmap.createScaledBitmap({image}, {width}, {height}, true)

@@ -62,11 +62,6 @@ def prepare(
         InputError: settings do not go with each other or with the devices.
     """
     config = settings.config
-    if config.accumulate > 1 and devices.replicas > 1:
-        # Keras adds up gradients in a branch of the graph, where TensorFlow lets no replica wait.
-        raise InputError(
-            f"accumulate={config.accumulate} goes with one device; here are {devices.replicas}."
-        )
     if config.qat and devices.replicas > 1:
         # Each would move the ranges by its own images.
         raise InputError(f"qat goes with one device; here are {devices.replicas}.")

@@ -131,6 +131,13 @@ class TrainConfig(BaseModel):
     cutmix: float = _setting(
         AUGMENTATION, "Alpha of CutMix, which pastes a part of another image; 0 is off.", 0.0, ge=0
     )
+    repeated_augmentation: int = _setting(
+        AUGMENTATION,
+        "Copies of each image in a batch, each varied by itself. An epoch keeps its steps and sees"
+        " that many times fewer images, others each time.",
+        1,
+        ge=1,
+    )
     epochs: int = _setting(OPTIMISATION, "Passes over the training images.", 5, ge=1)
     batch_size: int = _setting(OPTIMISATION, "Images in a step.", 64, ge=1)
     accumulate: int = _setting(
@@ -317,6 +324,11 @@ class TrainConfig(BaseModel):
             raise InputError(
                 f"final_learning_rate={self.final_learning_rate} must not be above"
                 f" learning_rate={self.learning_rate}."
+            )
+        if self.repeated_augmentation >= max(2, self.batch_size):
+            raise InputError(
+                f"repeated_augmentation must be less than batch_size={self.batch_size}, got"
+                f" {self.repeated_augmentation}."
             )
         if self.teacher is not None and self.loss == "binary":
             raise InputError("teacher goes with loss='crossentropy', got loss='binary'.")

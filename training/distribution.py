@@ -199,16 +199,22 @@ def open_devices(strategy: str) -> Devices:
     if strategy == "none":
         return Devices()
     if strategy != "multiworker":
-        return Devices(_strategy(strategy))
+        return _of_this_process(strategy)
     if not cluster:
         raise InputError(
             "strategy='multiworker' needs to know the workers: set TF_CONFIG in each, or start them"
             " with srun."
         )
     if len(cluster.addresses) == 1:
-        return Devices(_strategy("mirrored"))
+        return _of_this_process("mirrored")
     os.environ["TF_CONFIG"] = cluster.tf_config()
     return Devices(_strategy(strategy), cluster.index, len(cluster.addresses))
+
+
+def _of_this_process(strategy: str) -> Devices:
+    devices = Devices(_strategy(strategy))
+    # Keras' own step fails under a strategy of one replica if it accumulates gradients.
+    return devices if devices.replicas > 1 else Devices()
 
 
 @cache  # a process can join its cluster once

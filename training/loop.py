@@ -20,7 +20,7 @@ from training.checkpoints import NotFiniteError, Progress
 from training.distribution import Devices
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
-from training.stopping import StopRequest, TrainingStopped, stop_request
+from training.stopping import StopRequest, TrainingStopped, stop_request, stopped
 
 CHECKPOINT_SECONDS = 300
 """From one checkpoint to the next, unless they are asked for by steps."""
@@ -184,12 +184,12 @@ class Loop:
                 f"The run's folder {str(self.folder.path)!r} cannot be written to: {error}{rest}."
             ) from error
 
+    def stopped_at(self) -> str:
+        """Where the run stands, for one that is stopped there."""
+        return f"at {self._place(self.progress)}; --resume goes on from there"
+
     def _stopped(self, asked: Signals) -> TrainingStopped:
-        return TrainingStopped(
-            f"{asked.name} has stopped the run in {str(self.folder.path)!r} at"
-            f" {self._place(self.progress)}; --resume goes on from there.",
-            exit_code=128 + asked,
-        )
+        return stopped(asked, self.folder.path, self.stopped_at())
 
     def _roll_back(self) -> None:
         """To the last checkpoint; or the end, where that is asked for or has been of no use."""

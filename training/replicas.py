@@ -47,6 +47,46 @@ def sum_gradients_first(optimizer: keras.optimizers.Optimizer) -> None:
     # Private: Keras has no public way to say that gradients are summed.
     for each in _with_inner(optimizer):
         each._all_reduce_sum_gradients = list
+        if each.gradient_accumulation_steps:
+            _accumulate_together(each)
+
+
+def _accumulate_together(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets all replicas decide at once whether gradients are added up or make a step.
+
+    Keras lets each decide for itself, in a branch of the graph where TensorFlow lets none of them
+    wait for the others.
+    """
+    batches = optimizer.gradient_accumulation_steps
+
+    def apply(grads: list[Any], variables: list[Any]) -> None:
+        sums = [
+            optimizer._accumulated_gradients[optimizer._get_variable_index(variable)]
+            for variable in variables
+        ]
+
+        def together(strategy: tf.distribute.Strategy, *grads: Any) -> None:
+            def take_step() -> None:
+                def in_replica(*grads: Any) -> None:
+                    totals = zip(grads, sums, strict=True)
+                    means = [(new + before) / batches for new, before in totals]
+                    clipped = optimizer._clip_gradients(means)
+                    optimizer._backend_update_step(clipped, variables, optimizer.learning_rate)
+
+                strategy.extended.call_for_each_replica(in_replica, args=grads)
+                for each in sums:
+                    strategy.extended.update(each.value, lambda x: x.assign(tf.zeros_like(x)))
+
+            def add() -> None:
+                for each, grad in zip(sums, grads, strict=True):
+                    strategy.extended.update(each.value, lambda x, new: x.assign_add(new), (grad,))
+
+            tf.cond((optimizer._iterations + 1) % batches == 0, take_step, add)
+
+        tf.distribute.get_replica_context().merge_call(together, args=grads)
+
+    # Private, as what it is made of: Keras has no public way into the decision.
+    optimizer._backend_apply_gradients = apply
 
 
 def _with_inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:

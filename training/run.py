@@ -29,9 +29,11 @@ from training.plots import plot_confusion_matrix, plot_curves
 from training.progressive import Stage
 from training.reporting import write_report
 from training.run_folder import RunFolder, Settings, write_json
+from training.stopping import stop_request, stopping_at_once
 
 REPRESENTATIVE = 300
 """Images, or a few more, that the ranges of `qat` start with."""
+_NEXT = "before its next step; --resume goes on with it"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Run:
             training=training,
             seed=config.seed,
             augmentation=augmentation,
+            repeats=config.repeated_augmentation,
             epoch=epoch,
             step=step,
             epochs=epochs,
@@ -159,12 +162,15 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
-    run = new_run(config, folder)
+    stopping = folder.path, "before its first step; nothing of it is saved"
+    with stopping_at_once(*stopping):
+        run = new_run(config, folder)
     with arithmetic(config), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
-        trained = prepare(run.settings, run.steps, devices, representative=run.representative)
-        run.folder.clear()
-        run.folder.write_settings(run.settings)
+        with stopping_at_once(*stopping):
+            trained = prepare(run.settings, run.steps, devices, representative=run.representative)
+            run.folder.clear()
+            run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config))
 
 
@@ -196,34 +202,35 @@ def resume(
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
     with arithmetic(config), devices.own(folder.path) as path:
-        folder = RunFolder(path)
-        folder.remove_parts()
-        checkpoint = folder.checkpoints.load()
-        progress = checkpoint.progress if checkpoint else Progress(stored.config)
-        differences = config.differences(progress.config)
-        if differences and not force:
-            raise InputError(
-                f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
-                " force=True (--force) to go on with the new ones, or leave them out."
+        with stopping_at_once(folder.path, _NEXT):
+            folder = RunFolder(path)
+            folder.remove_parts()
+            checkpoint = folder.checkpoints.load()
+            progress = checkpoint.progress if checkpoint else Progress(stored.config)
+            differences = config.differences(progress.config)
+            if differences and not force:
+                raise InputError(
+                    f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
+                    " force=True (--force) to go on with the new ones, or leave them out."
+                )
+            run = _open_run(folder, replace(stored, config=config))
+            if differences:
+                settings = replace(run.settings, input_shape=input_shape(config, run.data))
+                run = replace(run, settings=settings)
+            trained = prepare(
+                run.settings,
+                run.steps,
+                devices,
+                representative=run.representative,
+                initialised=checkpoint is not None,
             )
-        run = _open_run(folder, replace(stored, config=config))
-        if differences:
-            settings = replace(run.settings, input_shape=input_shape(config, run.data))
-            run = replace(run, settings=settings)
-        trained = prepare(
-            run.settings,
-            run.steps,
-            devices,
-            representative=run.representative,
-            initialised=checkpoint is not None,
-        )
-        if checkpoint:
-            checkpoint.restore(trained.model, trained.averages)
-        step = progress.step * progress.config.batch_size // config.batch_size
-        progress = replace(progress, config=config, step=step)
-        folder.write_settings(run.settings)
-        folder.write_log(progress.history)
-        folder.keep_if_best(progress.history)
+            if checkpoint:
+                checkpoint.restore(trained.model, trained.averages)
+            step = progress.step * progress.config.batch_size // config.batch_size
+            progress = replace(progress, config=config, step=step)
+            folder.write_settings(run.settings)
+            folder.write_log(progress.history)
+            folder.keep_if_best(progress.history)
         return _fit_and_evaluate(run, trained, progress)
 
 
@@ -265,6 +272,35 @@ def _open_data(config: TrainConfig) -> ImageData:
 
 
 def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:
+    config, folder = run.settings.config, run.folder
+    with stopping_at_once(folder.path, _NEXT):
+        loop = _make_loop(run, trained, progress)
+        monitors = monitors_of(run, quiet=not trained.devices.is_chief)
+    with monitors:
+        started = time.perf_counter()
+        loop.run(monitors.callbacks)
+        seconds = time.perf_counter() - started
+        with stopping_at_once(folder.path, loop.stopped_at()):
+            found, predictions = _evaluate(run)
+            metrics = {
+                **found,
+                "validation_top1": max(row["val_accuracy"] for row in folder.history()),
+                "epochs": config.epochs,
+                "training_seconds": round(seconds, 1),
+                "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
+                "machine": _machine(),
+            }
+            title = f"{trained.network.name} on {config.dataset}"
+            plot_curves(folder.history(), title, folder.curves)
+            write_report(run, predictions, metrics)
+            monitors.on_run_end(metrics)
+    with stop_request():  # so near to the end
+        write_json(folder.metrics, metrics)
+        shutil.rmtree(folder.checkpoints.folder)
+    return metrics
+
+
+def _make_loop(run: Run, trained: Trained, progress: Progress) -> Loop:
     config, folder, devices = run.settings.config, run.folder, trained.devices
 
     def batches(epoch: int, step: int) -> Any:
@@ -282,7 +318,7 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
             config.batch_size,
         )
 
-    loop = Loop(
+    return Loop(
         trained.model,
         trained.network,
         trained.averages,
@@ -299,25 +335,6 @@ def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[st
         steps=trained.steps,
         devices=devices,
     )
-    with monitors_of(run, quiet=not devices.is_chief) as monitors:
-        started = time.perf_counter()
-        loop.run(monitors.callbacks)
-        seconds = time.perf_counter() - started
-        found, predictions = _evaluate(run)
-        metrics = {
-            **found,
-            "validation_top1": max(row["val_accuracy"] for row in folder.history()),
-            "epochs": config.epochs,
-            "training_seconds": round(seconds, 1),
-            "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
-            "machine": _machine(),
-        }
-        plot_curves(folder.history(), f"{trained.network.name} on {config.dataset}", folder.curves)
-        write_report(run, predictions, metrics)
-        monitors.on_run_end(metrics)
-    write_json(folder.metrics, metrics)
-    shutil.rmtree(folder.checkpoints.folder)
-    return metrics
 
 
 def evaluate(run: Run) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,12 +30,54 @@ class StopRequest:
     received: signal.Signals | None = None
 
 
+class _Asked(BaseException):
+    """No error, so that nothing on its way takes it for one."""
+
+    def __init__(self, received: signal.Signals) -> None:
+        self.received = received
+
+
+def stopped(received: signal.Signals, folder: Path, where: str) -> TrainingStopped:
+    """The end of the run in a folder; `where` it was, and what can be done."""
+    message = f"{received.name} has stopped the run in {str(folder)!r} {where}."
+    return TrainingStopped(message, exit_code=128 + received)
+
+
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Notes the first signal that asks the process to end; a second one ends it at once."""
     request = StopRequest()
+
+    def note(received: signal.Signals) -> None:
+        request.received = received
+
+    with _at_first_signal(note):
+        yield request
+
+
+@contextmanager
+def stopping_at_once(folder: Path, where: str) -> Iterator[None]:
+    """Ends a run with the first signal that asks the process to end, where no step is to be saved.
+
+    Raises:
+        TrainingStopped: it has come.
+    """
+
+    def end(received: signal.Signals) -> None:
+        raise _Asked(received)
+
+    try:
+        with _at_first_signal(end):
+            yield
+    except _Asked as asked:
+        raise stopped(asked.received, folder, where) from None
+
+
+@contextmanager
+def _at_first_signal(act: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """For a second signal all is as it was before."""
     if threading.current_thread() is not threading.main_thread():
-        yield request  # Python gives signals to the main thread alone
+        yield  # Python gives signals to the main thread alone
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -42,13 +85,13 @@ def stop_request() -> Iterator[StopRequest]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number: int, _: FrameType | None) -> None:
-        request.received = signal.Signals(number)
+    def first(number: int, _: FrameType | None) -> None:
         restore()
+        act(signal.Signals(number))
 
     for number in SIGNALS:
-        signal.signal(number, note)
+        signal.signal(number, first)
     try:
-        yield request
+        yield
     finally:
         restore()

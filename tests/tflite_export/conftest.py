@@ -8,6 +8,7 @@ from tests.tflite_export.networks import build, stripes
 
 @pytest.fixture(scope="session")
 def trained():
+    keras.backend.clear_session()  # its layers are named in tests
     keras.utils.set_random_seed(0)
     model = build()
     model.compile("adam", "sparse_categorical_crossentropy")

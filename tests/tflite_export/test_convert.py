@@ -11,8 +11,10 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from keras_archs.errors import InputError
+from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
-from tflite_export import KINDS, Classifier, Conversion, convert
+from tflite_export import KINDS, Classifier, Conversion, convert, read_metadata
+from tflite_export.sources import Source
 
 IMAGES = stripes(60)[0]
 
@@ -44,6 +46,22 @@ def test_float_file_computes_as_keras(make):
     actual = Classifier(convert(model).content).predict(IMAGES)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, model.predict(IMAGES, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("end", "scores", "expected"),
+    [
+        (layers.Activation("sigmoid"), "logits", (False, "sigmoid")),
+        (layers.Activation("sigmoid"), "model", (True, "sigmoid")),
+        (layers.Softmax(), "logits", (False, "softmax")),
+        (layers.Identity(), "model", (False, None)),
+    ],
+)
+def test_the_file_says_what_its_logits_are_meant_for(end, scores, expected):
+    pooled = layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input(SHAPE), pooled, layers.Dense(3), end])
+    facts = read_metadata(convert(Source(model, preprocessing=TF), scores=scores).content)
+    assert (facts.probabilities, facts.activation) == expected
 
 
 def test_one_output_in_a_list_or_dictionary_converts():
@@ -169,9 +187,9 @@ class Subclassed(keras.Model):
         (lambda: keras.Sequential([keras.Input(SHAPE), layers.Conv2D(3, 1)]), "classes"),
         (
             lambda: keras.Sequential(
-                [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, "sigmoid")]
+                [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, "softmax")]
             ),
-            "one score.*two",
+            "softmax of one score.*sigmoid",
         ),
     ],
 )

@@ -69,6 +69,14 @@ def test_layers_that_stay_in_float_lose_nothing(trained):
     assert "dense" in found
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "weight_int8"])
+def test_layers_whose_weights_stay_in_float_lose_nothing(trained, kind):
+    content = convert(trained, kind, keep_float=["conv2d_1"]).content
+    found = {each.layer for each in debug(trained, kind, content, IMAGES, keep_float=["conv2d_1"])}
+    assert "conv2d_1" not in found
+    assert "conv2d_1" in {each.layer for each in debugged(trained, kind)[1]}
+
+
 def test_the_ends_of_a_file_are_taken_as_it_was_told(trained):
     model = keras.Model(trained.inputs, trained.outputs)
     content = convert(model, "int8", representative=CALIBRATION, scores="logits").content

@@ -1,13 +1,15 @@
 """Files from .keras files and datasets, by the command line's own function."""
 
+import errno
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_archs import exporting
+from keras_archs import exporting, files
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, stripes
@@ -60,7 +62,7 @@ def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
         assert part.lower() in page.lower()
     found = read_metadata(made.content)
     assert (found.mean, found.scale, found.image_shape) == ((127.5,), 127.5, SHAPE)
-    assert (found.quantize, found.probabilities, found.class_names) == ("int8", True, None)
+    assert (found.quantize, found.probabilities, found.class_names) == ("int8", True, CLASSES)
 
 
 def test_without_a_dataset_nothing_is_tested(export, tmp_path, trained):
@@ -72,11 +74,32 @@ def test_without_a_dataset_nothing_is_tested(export, tmp_path, trained):
     np.testing.assert_allclose(Classifier(path).predict(images), expected, atol=0.02)
 
 
+def test_nothing_is_left_of_an_earlier_file(export, tmp_path):
+    export("none")
+    assert len(list(tmp_path.iterdir())) == 3
+    path, _ = export("none", dataset=None, preprocessing=None, overwrite=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_ends_in_one_line(export, tmp_path, monkeypatch):
+    def atomic_write(path, data):
+        if path.suffix == ".json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        files.atomic_write(path, data)
+
+    monkeypatch.setattr(exporting, "atomic_write", atomic_write)
+    with pytest.raises(
+        InputError, match=r"model\.json' cannot be written: No space left on device"
+    ):
+        export("none")
+    assert Classifier(tmp_path / "model.tflite").image_shape == SHAPE
+
+
 def test_a_file_can_take_pixels(export, place):
     path, made = export("int8", pixels=True, io="uint8")
     assert made.report.agreement >= 0.95
-    files = sorted((place / "images").glob("*/*.png"))[:50]
-    pixels = np.stack([np.asarray(Image.open(file)) for file in files]).astype(np.float32)
+    paths = sorted((place / "images").glob("*/*.png"))[:50]
+    pixels = np.stack([np.asarray(Image.open(file)) for file in paths]).astype(np.float32)
     expected = keras.saving.load_model(place / "stripes.keras").predict(pixels / 127.5 - 1)
     agreement = np.mean(Classifier(path).predict(pixels).argmax(1) == expected.argmax(1))
     assert agreement >= 0.9
@@ -116,6 +139,11 @@ def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
         ("int8", {"preprocessing": "mobilnet"}, "no model 'mobilnet'"),
         ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
         ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
+        (
+            "int8",
+            {"keep_float": ["conv2d_"], "dataset": "image_folder:nowhere"},
+            "'conv2d_' is no layer of the model. Did you mean 'conv2d",
+        ),
         ("none", {"dataset": "image_folder:nowhere"}, "nowhere"),
         ("int8", {"io": "int4"}, "io must be one of .*, got 'int4'"),
         ("int8", {"preprocessing": None, "dataset": None, "pixels": True}, "--pixels needs"),

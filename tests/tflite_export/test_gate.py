@@ -13,9 +13,9 @@ from keras import layers
 
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import CLASSES, SHAPE, stripes
-from tflite_export import KINDS, Classifier, ParityError, convert
+from tflite_export import KINDS, Classifier, ParityError, Source, convert, preparing
 from tflite_export.gate import BOUNDS, bound_for, fewest
-from tflite_export.report import Parity
+from tflite_export.parity import Parity
 
 IMAGES, LABELS = stripes(400, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]
@@ -95,6 +95,22 @@ def test_auto_leaves_a_good_file_as_it_is(trained):
     assert auto.report.keras_top1 is auto.report.tflite_top1 is None
 
 
+def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
+    seen = []
+    predict = Classifier.predict
+
+    def counting(classifier, images):
+        if len(images) == len(IMAGES):
+            seen.append(classifier._content)
+        return predict(classifier, images)
+
+    monkeypatch.setattr(Classifier, "predict", counting)
+    made = convert(lopsided, "int8", representative=CALIBRATION, test=IMAGES, auto=True)
+    assert made.kept_float
+    assert made.content in seen
+    assert len(seen) == len({*seen})
+
+
 def test_auto_that_does_not_help_is_refused(trained):
     with pytest.raises(ParityError) as caught:
         convert(
@@ -132,6 +148,37 @@ def test_ends_inside_the_file_change_nothing_of_the_comparison(trained):
     assert made.report.agreement == 1
     scores = Classifier(made.content).predict(IMAGES[:5])
     assert not np.allclose(scores.sum(1), 1)
+
+
+@pytest.mark.parametrize("scores", ["model", "logits", "probabilities"])
+def test_the_model_that_a_file_is_held_to_has_nothing_folded(trained, scores, monkeypatch):
+    def fuse(model):
+        """Folds wrongly."""
+        fused = preparing_fuse(model)
+        layer = next(each for each in fused.layers if each.weights)
+        layer.set_weights([-weight for weight in layer.get_weights()])
+        return fused
+
+    preparing_fuse = preparing.fuse
+    monkeypatch.setattr(preparing, "fuse", fuse)
+    with pytest.raises(ParityError):
+        convert(trained, test=IMAGES, scores=scores)
+
+
+def test_images_that_are_given_are_enough_for_a_run_whose_own_are_gone(trained, tmp_path):
+    source = Source(trained, folder=tmp_path / "gone")
+    images = {"representative": CALIBRATION, "test": IMAGES}
+    assert convert(source, "int8", **images).report.agreement > 0.9
+    with pytest.raises(InputError, match="gone"):
+        convert(source, "none")
+
+
+def test_the_price_of_layers_that_were_named_is_known(trained):
+    images = {"representative": CALIBRATION, "test": IMAGES}
+    kept = convert(trained, "int8", keep_float=["dense"], **images)
+    whole = convert(trained, "int8", **images)
+    assert kept.report.kept_float_bytes == len(kept.content) - len(whole.content)
+    assert whole.report.kept_float_bytes is None
 
 
 def test_a_network_of_broken_scores_is_refused():

@@ -14,8 +14,8 @@ from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
 from tflite_export.fake_quantization import quantize_aware
-from tflite_export.flatbuffer import steps
 from tflite_export.lowering import KINDS, lower, prepare
+from tflite_export.steps import steps
 
 IMAGES = stripes(60)[0]
 CALIBRATED = ("int8", "int16x8")
@@ -460,3 +460,30 @@ def test_operations_without_an_int16_version_stay_in_float():
     assert [step.tensor for step in steps(content) if step.computes_in_float]
     expected = model.predict(IMAGES, verbose=0)
     np.testing.assert_allclose(run(content, IMAGES), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", [layers.Conv2D, layers.Conv2DTranspose, layers.Dense])
+def test_equal_biases_of_int16_layers_are_right_in_each(kind):
+    """They are one constant in TensorFlow's file, whose scale is that of one layer."""
+    keras.utils.set_random_seed(0)
+    arguments = {} if kind is layers.Dense else {"kernel_size": 3, "padding": "same"}
+    x = image = keras.Input(SHAPE)
+    for _ in range(3):
+        x = kind(4, bias_initializer="ones", activation="relu", **arguments)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(3)(x))
+    expected = model.predict(IMAGES, verbose=0)
+    error = run(lower_as("int16x8", model), IMAGES) - expected
+    assert np.sqrt(np.mean(np.square(error))) < 0.05 * expected.std()
+
+
+def test_a_layer_that_is_called_twice_has_a_bias_for_each_call():
+    keras.utils.set_random_seed(0)
+    conv = layers.Conv2D(3, 3, padding="same", activation="relu")
+    image = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D()(conv(conv(image)))
+    model = keras.Model(image, layers.Dense(3)(x))
+    conv.bias.assign([3.0, -2.0, 1.0])
+    expected = model.predict(IMAGES, verbose=0)
+    error = run(lower_as("int16x8", model), IMAGES) - expected
+    assert np.sqrt(np.mean(np.square(error))) < 0.05 * expected.std()

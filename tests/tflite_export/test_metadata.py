@@ -142,6 +142,7 @@ numbers = st.floats(-300, 300, width=32)
     scale=st.floats(0.01, 300) | st.tuples(*[st.floats(0.01, 300)] * 3),
     bgr=st.booleans(),
     probabilities=st.booleans(),
+    activation=st.sampled_from([None, "softmax", "sigmoid"]),
     crop=st.none() | st.floats(0.1, 1),
 )
 def test_what_is_written_is_read_again(**facts):
@@ -202,13 +203,14 @@ def test_metadata_of_a_later_version_and_damaged_ones_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": NAMES[:3]}, "3 class names for 4 outputs"),
+        ({"class_names": NAMES[:3]}, "3 class names for 4 classes"),
         ({"image_shape": (32, 32, 3)}, r"\(32, 32, 3\), the file's are of \(24, 24, 3\)"),
         ({"class_names": ("a", "b", "c", "d\ne")}, r"one line each, got 'd\\ne'"),
         ({"class_names": ("a", "b", "c", "")}, "one line each, got ''"),
         ({"mean": (1.0, 2.0)}, "mean must hold 1 or 3 values, got 2"),
         ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
         ({"image_shape": (24, 24)}, r"image_shape must be 3 whole numbers .*got \(24, 24\)"),
+        ({"activation": "tanh"}, "activation must be None, 'softmax' or 'sigmoid', got 'tanh'"),
         ({"crop": 1.5}, "crop must be None or above 0 and at most 1, got 1.5"),
         ({"preprocessing_inside": True}, "mean must be 0 and scale 1"),
     ],
@@ -298,3 +300,14 @@ def test_mediapipe_reads_labels_and_normalization(tmp_path):
     expected = Classifier(path).predict(facts.preprocess(pixels()[:1]))[0]
     actual = {category.category_name: category.score for category in found.categories}
     assert actual == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-5)
+
+
+@given(st.data())
+def test_a_byte_of_the_network_that_has_changed_is_noticed(data):
+    content = bytearray(attach(file_of("int8"), metadata()))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        end = archive.getinfo("keras_archs.json").header_offset
+    place = data.draw(st.integers(0, end - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(InputError, match="content is damaged"):
+        read_metadata(bytes(content))

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import os
 import re
 import subprocess
@@ -63,10 +64,11 @@ def folder(tmp_path):
     (tmp_path / "bare.tflite").write_bytes(file_of("none"))
     (tmp_path / "half.tflite").write_bytes((tmp_path / "none.tflite").read_bytes()[:5000])
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        facts = archive.read("keras_archs.json")
+        facts = json.loads(archive.read("keras_archs.json"))
+    del facts["crc32"]  # of another network
     (tmp_path / "short.tflite").write_bytes(file_of("none"))
     with zipfile.ZipFile(tmp_path / "short.tflite", "a") as archive:
-        archive.writestr("keras_archs.json", facts)
+        archive.writestr("keras_archs.json", json.dumps(facts))
         archive.writestr("labels.txt", "lying\nstanding\n")
     (tmp_path / "text.jpg").write_text("no image")
     return tmp_path
@@ -98,6 +100,20 @@ def test_prints_numbers_for_names_and_turns_logits_into_probabilities(predict, f
     np.testing.assert_allclose(shares, 100 * expected, atol=0.01)
 
 
+def test_logits_for_sigmoids_go_through_sigmoids(predict, folder):
+    """A class has its own probability: they need not add up to one."""
+    logits = Classifier(folder / "int8.tflite").predict
+    facts = metadata(quantize="int8", probabilities=False, activation="sigmoid")
+    content = attach(file_of("int8"), facts)
+    (folder / "sigmoids.tflite").write_bytes(content)
+    code, out, _ = predict("sigmoids.tflite", "cat.jpg")
+    image = facts.preprocess(read_image(folder / "cat.jpg", facts.image_shape)[None])
+    expected = dict(zip(NAMES, 100 / (1 + np.exp(-logits(image)[0])), strict=True))
+    found = {name: float(share) for share, name in re.findall(r"([\d.]+)%  (\w+)", out)}
+    assert code == 0
+    assert found == pytest.approx(expected, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,7 +123,7 @@ def test_prints_numbers_for_names_and_turns_logits_into_probabilities(predict, f
         ("half.tflite cat.jpg", "'half.tflite') is not a working TFLite file"),
         ("cat.jpg cat.jpg", "'cat.jpg') is not a working TFLite file"),
         ("bare.tflite cat.jpg", "'bare.tflite' does not say how its images are prepared"),
-        ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 outputs"),
+        ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 classes"),
         ("none.tflite", "required: IMAGE"),
         ("none.tflite cat.jpg --top 0", "--top: must be a whole number from 1 on, got '0'"),
         ("none.tflite cat.jpg --threads two", "--threads: must be a whole number"),

@@ -3,13 +3,15 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 
 from keras_archs.errors import InputError
 from tests.tflite_export.files import NAMES, file_of, metadata, open_batch_file, uint8_file
-from tflite_export import Classifier, Snippets, attach
+from tflite_export import Classifier, Snippets, attach, convert
 from tflite_export.images import read_image
 
 CASES = {
@@ -65,6 +67,15 @@ def test_other_languages_cut_what_evaluation_cut():
     assert "square" not in whole.kotlin + whole.cpp
     for program in (cut.kotlin, cut.cpp):
         assert max(map(len, program.splitlines())) <= 120
+
+
+def test_gray_pixels_and_a_dollar_in_kotlin():
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)])
+    facts = metadata(image_shape=(8, 8, 1), class_names=None)
+    program = Snippets.of(attach(convert(model).content, facts), "net$one.tflite").kotlin
+    assert r'openFd("net\$one.tflite")' in program
+    assert "val value = (gray - mean[0]) / scale[0]" in program
+    assert max(map(len, program.splitlines())) <= 120
 
 
 def test_a_file_that_says_nothing_of_itself_is_refused():

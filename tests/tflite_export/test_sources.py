@@ -11,7 +11,7 @@ from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import build, stripes
 from tests.training import tiny_net
 from tests.training.runs import COLOURS, write_images
-from tflite_export import sources
+from tflite_export import convert, sources
 from tflite_export.preparing import PIXELS
 from tflite_export.sources import open_source
 from training import TrainConfig
@@ -78,6 +78,9 @@ def test_a_run_can_be_read_without_its_images(tmp_path, tiny):
     assert source.class_names == tuple(COLOURS)
     with pytest.raises(InputError, match="gone"):
         _ = source.run
+    # A slip in a name is told before they are missed.
+    with pytest.raises(InputError, match=r"keep_float: 'cov' is no layer.* Did you mean 'conv"):
+        convert(source, "dynamic", keep_float=["cov"])
 
 
 @pytest.mark.usefixtures("tiny")

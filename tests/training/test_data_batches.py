@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import re
-from itertools import chain
+from collections import Counter
+from itertools import chain, pairwise
 from typing import Any
 
 import keras
@@ -133,15 +134,18 @@ def test_one_seed_gives_one_run():
     count=st.integers(1, 60),
     batch_size=st.integers(1, 16),
     limit=st.sampled_from([2**30, 32 * 7]),
+    repeats=st.integers(1, 3),
     begin=st.data(),
 )
-def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, limit, begin):
+def test_batches_from_any_place_are_those_of_the_whole_run(
+    count, batch_size, limit, repeats, begin
+):
     steps = count // min(count, batch_size)
     epoch, step = begin.draw(st.integers(0, 2)), begin.draw(st.integers(0, steps))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MEMORY_LIMIT", limit)
         images = numbered(count, channels=1, size=32)
-        options = {"channels": 1, "image_size": 32, "batch_size": batch_size}
+        options = {"channels": 1, "image_size": 32, "batch_size": batch_size, "repeats": repeats}
         options["augmentation"] = Augmentation(flip=True, crop="shift")
         whole = list(batch(images, epochs=3, **options))
         rest = list(batch(images, epoch=epoch, step=step, epochs=3 - epoch, **options))
@@ -157,12 +161,13 @@ def test_batches_from_any_place_are_those_of_the_whole_run(count, batch_size, li
     share=st.integers(1, 4),
     extra=st.integers(0, 30),
     limit=st.sampled_from([2**30, 16 * 7]),
+    repeats=st.integers(1, 3),
     begin=st.integers(0, 1),
 )
-def test_workers_share_each_batch_of_one_process(workers, share, extra, limit, begin):
+def test_workers_share_each_batch_of_one_process(workers, share, extra, limit, repeats, begin):
     size = workers * share
     images = numbered(size + extra, channels=1)
-    options = {"channels": 1, "batch_size": size, "step": begin, "epochs": 2}
+    options = {"channels": 1, "batch_size": size, "step": begin, "epochs": 2, "repeats": repeats}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "MEMORY_LIMIT", limit)
         whole = list(batch(images, **options).as_numpy_iterator())
@@ -173,6 +178,45 @@ def test_workers_share_each_batch_of_one_process(workers, share, extra, limit, b
         assert {len(labels) for _, labels in found} == {share}
         for all_of_it, of_workers in zip(one, zip(*found, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(of_workers), all_of_it)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    batch_size=st.integers(2, 16),
+    extra=st.integers(0, 40),
+    repeats=st.integers(1, 5),
+    limit=st.sampled_from([2**30, 2 * 16 * 10]),
+)
+def test_repeated_images_share_a_batch_and_have_other_neighbours(batch_size, extra, repeats, limit):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "MEMORY_LIMIT", limit)
+        images = numbered(batch_size + extra, channels=1)
+        found = batch(images, channels=1, batch_size=batch_size, repeats=repeats)
+        numbers = [order(images) for images, _ in found.as_numpy_iterator()]
+    assert len(numbers) == (batch_size + extra) // batch_size
+    seen = [number for of_batch in numbers for number in set(of_batch)]
+    assert len(seen) == len(set(seen)), "no image is in two batches"
+    for of_batch in numbers:
+        times = sorted(Counter(of_batch).values())
+        assert sum(times) == batch_size
+        assert max(times) <= repeats
+        assert len(times) == math.ceil(batch_size / repeats)
+        if repeats < batch_size:
+            assert all(one != other for one, other in pairwise(of_batch))
+
+
+@pytest.mark.parametrize("limit", [2**30, 2 * 16 * 40])
+def test_repeated_images_vary_and_are_others_in_each_epoch(monkeypatch, limit):
+    monkeypatch.setattr(batches, "MEMORY_LIMIT", limit)
+    images, labels = read(batch(numbered(240), batch_size=24, repeats=3, epochs=6))
+    assert labels.argmax(axis=1).tolist() == [number % 3 for number in order(images)]
+    seen = [set(order(epoch)) for epoch in np.split(images, 6)]
+    assert {len(numbers) for numbers in seen} == {80}
+    # By chance, 6 epochs of a third leave (2/3)^6 of the images out: 21 of 240.
+    assert 200 <= len(set().union(*seen)) <= 235
+    copies = np.array(mirrored(images)).reshape(-1, 3, 8).sum(1)
+    # Of three tosses, a quarter has one outcome alone.
+    assert 0.15 < np.isin(copies, [0, 3]).mean() < 0.35
 
 
 @pytest.mark.parametrize("count", [2, 23, 24])
@@ -287,6 +331,7 @@ def test_preprocess_gets_float32_from_0_to_255_under_a_mixed_policy():
     [
         {"image_size": 0},
         {"batch_size": -1},
+        {"repeats": 0},
         {"classes": 0},
         {"channels": 4},
         {"shard": (2, 2)},

@@ -247,6 +247,23 @@ def test_records_without_names_and_from_label_one(tmp_path):
     assert {label for _, label in colours(data.train)} == {1, 2}
 
 
+def test_records_beside_the_names_of_their_classes(tmp_path):
+    write_records(tmp_path / "train-0", [record(encoded(i), i % 2) for i in range(20)])
+    write_records(tmp_path / "test-0", [record(encoded(i), 2) for i in range(3)])
+    names = tmp_path / "image-class-label.labels.txt"
+    names.write_text("cat\ndog\neel\nfox\n")
+    data = open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
+    assert data.class_names == ("cat", "dog", "eel", "fox")
+    assert colours(data.test) == [(0, 2), (1, 2), (2, 2)]
+    for wrong, message in (
+        ("cat\ndog\n", r"test has label 2, .*\.labels\.txt names 2 classes"),
+        ("cat\ndog\ncat\n", r"labels\.txt does not name classes: .*unique"),
+    ):
+        names.write_text(wrong)
+        with pytest.raises(InputError, match=message):
+            open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
+
+
 def test_corrupt_records_are_named_or_skipped(tmp_path):
     records = numbered(range(40))
     records[9] = record(CORRUPT["half.jpg"], 0)

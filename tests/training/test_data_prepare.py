@@ -1,5 +1,6 @@
 """Datasets written as shards and read again: the same images, labels, names and order."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_what_is_written_is_what_was_read(photos, tmp_path, form):
     files = [path.name for path in (tmp_path / "out").iterdir() if "-train" in path.name]
     assert len(files) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_classes_without_images_stay(photos, tmp_path, monkeypatch, form):
+    names = ("cat", "dog", "eel", "fox")
+    before = dataclasses.replace(open_dataset(photos), class_names=names)
+    monkeypatch.setattr("training.data.prepare.open_dataset", lambda *_, **__: before)
+    after = open_dataset(prepare(photos, tmp_path / "out", format=form))
+    assert after.class_names == names
+    assert stored(after) == stored(before)
 
 
 def test_records_have_the_features_of_the_imagenet_scripts(photos, tmp_path):

@@ -129,27 +129,28 @@ def dense(optimizer):
     return model
 
 
-def step_on_two_devices(optimizer, precision, inputs, targets):
-    """The kernel in front of a step on two devices and behind it, and the optimizer's variables."""
+def steps_on_two_devices(optimizer, precision, inputs, targets):
+    """The kernel in front of each step on two devices and behind all, and optimizer variables."""
     devices = open_devices("mirrored")
     keras.config.set_dtype_policy(precision)
     with devices.strategy.scope():
         model = dense(keras.optimizers.deserialize(optimizer))
     devices.prepare(model)
-    before = model.get_weights()[0]
+    kernels = model.get_weights()
     data = tf.data.Dataset.from_tensor_slices((inputs, targets))
-    batches = devices.share(lambda _: data.batch(len(inputs)), len(inputs))
-    model.train_function(iter(batches))
-    optimizer = {each.path: np.asarray(each) for each in model.optimizer.variables}
-    return before, model.get_weights()[0], optimizer
+    batches = iter(devices.share(lambda _: data.batch(2), 2))
+    for _ in range(len(inputs) // 2):
+        model.train_function(batches)
+        kernels += model.get_weights()
+    return kernels, {each.path: np.asarray(each) for each in model.optimizer.variables}
 
 
 def test_gradients_are_clipped_by_the_norm_of_their_sum():
     inputs = np.array([[30, 1], [-2, 3]], "float32")
     targets = np.array([[1], [-50]], "float32")
     optimizer = {"class_name": "SGD", "config": {"learning_rate": 1.0, "global_clipnorm": 1.0}}
-    before, after, _ = call(
-        step_on_two_devices, optimizer, "float32", inputs, targets, before=two_devices
+    (before, after), _ = call(
+        steps_on_two_devices, optimizer, "float32", inputs, targets, before=two_devices
     )
     gradient = 2 * inputs.T @ (inputs @ before - targets) / len(inputs)
     assert np.linalg.norm(gradient) > 1
@@ -159,8 +160,8 @@ def test_gradients_are_clipped_by_the_norm_of_their_sum():
 def test_an_infinity_in_one_replica_skips_the_step_of_all():
     inputs = np.array([[1, 1], [60_000, 60_000]], "float32")  # the second device's overflows
     optimizer = {"class_name": "SGD", "config": {"learning_rate": 1e-6}}
-    before, after, variables = call(
-        step_on_two_devices,
+    (before, after), variables = call(
+        steps_on_two_devices,
         optimizer,
         "mixed_float16",
         inputs,
@@ -170,6 +171,38 @@ def test_an_infinity_in_one_replica_skips_the_step_of_all():
     np.testing.assert_array_equal(after, before)
     (scale,) = (value for path, value in variables.items() if path.endswith("dynamic_scale"))
     assert scale == 2**14, "half of the scale that Keras begins with"
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_gradients_of_several_batches_make_one_step(precision):
+    # So small that no gradient overflows, and float16 has them as they are.
+    inputs = np.random.default_rng(0).integers(-4, 5, (12, 2)).astype("float32") / 16
+    targets = inputs[:, :1]
+    settings = {"learning_rate": 250.0, "global_clipnorm": 1e-3, "gradient_accumulation_steps": 3}
+    optimizer = {"class_name": "SGD", "config": settings}
+    kernels, _ = call(
+        steps_on_two_devices, optimizer, precision, inputs, targets, before=two_devices
+    )
+    kernel = kernels[0]
+    for step, (batch, wanted) in enumerate(
+        zip(np.split(inputs, 2), np.split(targets, 2), strict=True)
+    ):
+        for found in kernels[3 * step : 3 * step + 3]:
+            np.testing.assert_allclose(found, kernel, atol=2e-3)
+        gradient = 2 * batch.T @ (batch @ kernel - wanted) / len(batch)
+        assert np.linalg.norm(gradient) > 1e-3
+        kernel = kernel - 0.25 * gradient / np.linalg.norm(gradient)
+    np.testing.assert_allclose(kernels[-1], kernel, atol=2e-3)
+
+
+def test_workers_accumulate_as_one_process(job, tmp_path):
+    job = [*job, "--accumulate", 2, "--optimizer", "lamb", "--clip-norm", 1]
+    for name, workers in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        out = tmp_path / name / "run"
+        run_workers(out, workers, *job, "--strategy", "multiworker", before=without_batch_norm)
+    assert_same_curves(curves(tmp_path / "two" / "run"), curves(tmp_path / "one" / "run"))
+    assert_equal_weights(tmp_path / "two" / "run", 2)
 
 
 def test_what_cannot_be_shared_is_refused(monkeypatch):

@@ -3,15 +3,15 @@
 import os
 import signal
 
-import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 
 import keras_archs
 import training
+from keras_archs import exporting
 from keras_archs.errors import InputError
 from tests.training.runs import TINY, assert_equal_runs, checkpoints, finish, start, wait_for
-from tflite_export.fake_quantization import FakeQuantize, is_quantize_aware, to_int8
+from tflite_export import Classifier, is_quantize_aware
+from tflite_export.fake_quantization import FakeQuantize
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -50,22 +50,19 @@ def test_training_for_int8_is_short_slow_and_in_float32(first):
     assert (given.epochs, given.learning_rate) == (7, 0.5)
 
 
-def test_a_run_for_int8_is_a_run_and_knows_its_ranges(first, tmp_path):
-    metrics = training.train(training.continue_from(first, qat=True), tmp_path / "int8")
-    before, run = training.load_run(first), training.load_run(tmp_path / "int8")
-    assert metrics == run.folder.read_metrics()
-    assert metrics["test_top1"] > before.folder.read_metrics()["test_top1"] - 0.02
-    model = run.model()
-    assert is_quantize_aware(model)
-    # No images are needed to write the file.
-    images, labels = run.arrays("test", 300)
-    interpreter = Interpreter(model_content=to_int8(model, io="float32", batch=None))
-    classes = interpreter.get_signature_runner()(image=images)["scores"].argmax(1)
-    in_keras = np.asarray(model(images)).argmax(1)
-    assert np.mean(classes == in_keras) > 0.98
-    assert np.mean(classes == labels) > np.mean(in_keras == labels) - 0.02
+def test_a_run_for_int8_is_a_run_and_its_file_is_exported(first, tmp_path):
+    out, before = tmp_path / "int8", training.load_run(first)
+    assert finish(start(out, "--resume-from", first, "--qat")) == 0
+    run = training.load_run(out)
+    accuracy = run.folder.read_metrics()["test_top1"]
+    assert accuracy > before.folder.read_metrics()["test_top1"] - 0.02
+    assert is_quantize_aware(run.model())
+    path, made = exporting.export(str(out), "int8", io="float32", batch=None)
+    assert made.report.agreement > 0.98
+    assert made.report.tflite_top1 > made.report.keras_top1 - 0.02
+    assert Classifier(path).metadata.class_names == run.settings.class_names
     with pytest.raises(InputError, match=r"already; go on from the run before, '.*first'"):
-        training.continue_from(tmp_path / "int8")
+        training.continue_from(out)
 
 
 def test_a_killed_run_for_int8_is_the_run_that_was_not(images, tiny, tmp_path):

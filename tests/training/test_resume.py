@@ -4,7 +4,10 @@ import os
 import random
 import signal
 import time
+from functools import partial
+from pathlib import Path
 
+import keras
 import pytest
 
 import training
@@ -16,6 +19,7 @@ from tests.training.runs import (
     start,
     wait_for,
 )
+from training import monitoring
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -50,6 +54,50 @@ def test_a_killed_run_is_the_run_that_was_not(images, tmp_path, precision, epoch
     metrics = [training.load_run(run).folder.metrics.read_text() for run in (whole, out)]
     assert len({text.split('"training_seconds"')[0] for text in metrics}) == 1
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+class LossScale(monitoring.TensorBoard):
+    """Lets the scale grow behind each four good steps, and notes it and the counters at the end."""
+
+    model: keras.Model
+    at_step: int | None = None
+    noted: Path
+
+    @classmethod
+    def happen(cls, noted, at_step=None):
+        cls.noted, cls.at_step = noted, at_step
+        monitoring.TensorBoard = cls
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.model.optimizer.dynamic_growth_steps = 4
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if batch == self.at_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        scaling = self.model.optimizer
+        found = scaling.dynamic_scale, scaling.step_counter, scaling.inner_optimizer.iterations
+        self.noted.write_text(" ".join(str(int(variable)) for variable in found))
+
+
+def test_the_loss_scale_of_mixed_float16_goes_on(images, tmp_path):
+    arguments = [*TINY, "--dataset", f"image_folder:{images}", "--epochs", 1]
+    arguments += ["--deterministic", "--precision", "mixed_float16"]
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    notes = tmp_path / "whole.note", tmp_path / "stopped.note"
+    processes = [
+        start(whole, *arguments, before=partial(LossScale.happen, notes[0])),
+        start(out, *arguments, before=partial(LossScale.happen, notes[1], at_step=2)),
+    ]
+    assert [finish(process) for process in processes] == [0, 143]
+    assert finish(start(out, "--resume", before=partial(LossScale.happen, notes[1]))) == 0
+    # 2^15 is Keras' first. Of 6 steps, 4 have made it grow, and 2 have been counted since.
+    assert [note.read_text() for note in notes] == ["65536 2 6"] * 2
+    assert_equal_runs(out, whole)
 
 
 def parts(out):

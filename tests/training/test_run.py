@@ -182,6 +182,8 @@ BAD = [
     ({"distill_temperature": 0}, "distill_temperature should be greater than 0"),
     ({"teacher": "x", "loss": "binary"}, "teacher goes with loss='crossentropy'"),
     ({"init": "imagenet", "model_args": {"weights": "x"}}, "init and model_args' weights exclude"),
+    ({"repeated_augmentation": 0}, "repeated_augmentation should be greater than or equal to 1"),
+    ({"repeated_augmentation": 16}, "repeated_augmentation must be less than batch_size=16, got"),
     ({"warmup_epochs": 2}, "warmup_epochs must be less than epochs=2"),
     ({"epoch": 3}, "no setting 'epoch'. Did you mean 'epochs'"),
     ({"image_size": 0}, "image_size"),

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from tests.training.runs import (
     start,
     wait_for,
 )
-from training import monitoring
+from training import monitoring, run
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -105,6 +106,37 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     assert f"SIGINT has stopped the run in {str(out)!r} at epoch" in last_line(out)
     assert f"step {STEPS} of {STEPS}" in last_line(out)
 
+    assert finish(start(out, "--resume")) == 0
+    assert_equal_runs(out, whole)
+
+
+def sigterm_in(step: str) -> None:
+    """Stands in for one of the steps of a run, in its process; SIGTERM comes before its end."""
+    function = getattr(run, step)
+
+    def interrupted(*arguments, **options):
+        result = function(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    setattr(run, step, interrupted)
+
+
+def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
+    out = tmp_path / "run"
+
+    def ends_with(line, *words, step):
+        process = start(out, *words, before=partial(sigterm_in, step))
+        assert finish(process) == 143
+        assert last_line(out) == f"Stopped: SIGTERM has stopped the run in {str(out)!r} {line}"
+
+    next_step = "before its next step; --resume goes on with it."
+    behind = f"at epoch {EPOCHS + 1}, step 0 of {STEPS}; --resume goes on from there."
+    ends_with("before its first step; nothing of it is saved.", *arguments, step="open_dataset")
+    assert not out.exists()
+    ends_with(next_step, *arguments, step="monitors_of")
+    ends_with(behind, "--resume", step="write_report")
+    ends_with(next_step, "--resume", step="open_dataset")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
 

@@ -28,6 +28,7 @@ def make_batches(
     training: bool,
     seed: int,
     augmentation: Augmentation,
+    repeats: int = 1,
     epoch: int = 0,
     step: int = 0,
     epochs: int = 1,
@@ -52,6 +53,9 @@ def make_batches(
             the only one. Otherwise images come in their own order, all of them, not varied.
         seed: of order and augmentation, for training only, as all that follow but for `shard`.
         augmentation: how images are varied, and which part of them is evaluated.
+        repeats: how many places of a batch show the same image, each varied by draws of its own
+            (Hoffer et al. 2020). An epoch has as many batches as without, of other images each
+            time; if the batch does not divide by it, some images have one place less.
         epoch: the one to begin with.
         step: the one of that epoch to begin with; nothing before it is decoded for it.
         epochs: how many follow each other, the first one included.
@@ -70,6 +74,7 @@ def make_batches(
         ("image_size", image_size),
         ("classes", classes),
         ("batch_size", batch_size),
+        ("repeats", repeats),
     ):
         if value < 1:
             raise InputError(f"{name}: {value} given; allowed is 1 or more")
@@ -111,7 +116,8 @@ def make_batches(
             blocks, block_size = examples.encoded.map(load, AUTOTUNE).batch(count).cache(), count
         else:
             # Half of the limit, for the next block is read while the one before is worked off.
-            block_size = min(count, max(1, MEMORY_LIMIT // 2 // examples.encoded_bytes))
+            fit = MEMORY_LIMIT // 2 // examples.encoded_bytes
+            block_size = min(count, max(1, fit // batch_size) * batch_size)
             blocks = examples.encoded.batch(block_size).prefetch(1)
         batches = (
             tf.data.Dataset.range(epoch, epoch + epochs)
@@ -124,6 +130,7 @@ def make_batches(
                     start=tf.cast(now == epoch, tf.int64) * (step * batch_size),
                     stop=steps * batch_size,
                     batch_size=batch_size,
+                    repeats=repeats,
                     shard=shard,
                 )
             )

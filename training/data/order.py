@@ -16,12 +16,20 @@ def in_order(
     start: tf.Tensor,
     stop: int,
     batch_size: int,
+    repeats: int,
     shard: tuple[int, int],
 ) -> tf.data.Dataset:
     """The examples at a worker's places from `start` to `stop` of an epoch's order.
 
     The order is random within a block. Unlike `Dataset.shuffle`, whose state is a buffer and
     whatever it drew before, a permutation by index can be entered anywhere.
+
+    Args:
+        block_size: examples in each block but the last; if there are several, a multiple of the
+            batch size.
+        repeats: places of a batch that have the same example. They are as far from each other as
+            there are different ones in the batch: neighbours, which are mixed, never have the
+            same, and workers rarely. If the batch does not divide by it, some have one place less.
 
     Returns:
         in front of each example's components its key, int64 `[2]`: the epoch's and the place. It
@@ -35,7 +43,9 @@ def in_order(
         key = tf.random.fold_in([seed, epoch], number)
 
         def pick(places: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            index = tf.random.experimental.index_shuffle(places - first, key, size - 1)
+            batch, place = (places - first) // batch_size, (places - first) % batch_size
+            drawn = batch * different + place % different
+            index = tf.random.experimental.index_shuffle(drawn, key, size - 1)
             own = places % batch_size * workers // batch_size == worker
             places, index = tf.boolean_mask(places, own), tf.boolean_mask(index, own)
             keys = tf.stack([tf.repeat(key[0], tf.size(places)), places], 1)
@@ -46,4 +56,5 @@ def in_order(
         return places.batch(_AT_ONCE).map(pick).unbatch()
 
     worker, workers = shard
+    different = -(-batch_size // repeats)
     return blocks.enumerate().skip(start // block_size).flat_map(of_block)

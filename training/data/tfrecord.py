@@ -1,11 +1,13 @@
 """Datasets that are TFRecord files with the features of TensorFlow's ImageNet scripts."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
@@ -14,6 +16,8 @@ from training.data.image_data import SPLITS, Examples, ImageData, require_classe
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
 COUNT = "image/channels"
+NAMES = "image-class-label.labels.txt"
+"""What TFDS writes beside records with such a label: the classes' names."""
 _SCAN_BATCH = 256
 
 
@@ -29,21 +33,28 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
     """Open the records of the files that glob `pattern` matches, in the order of their names.
 
     `{split}` in `pattern` stands for train, validation and test. Of every ten training records
-    the last ones are held out for the splits that have no file. There are as many classes as the
-    largest label plus one, named by `image/class/text` where records have it. Images are gray if
-    all records have 1 for `image/channels`. Every record is
-    decoded once here, so that no corrupt one ends a training run half way.
+    the last ones are held out for the splits that have no file. The classes are those of the file
+    `NAMES` beside the training records, if there is one, as `data prepare` writes it. If not, there
+    are as many as the largest label plus one, named by `image/class/text` where records have it.
+    Images are gray if all records have 1 for `image/channels`. Every record is decoded once here,
+    so that no corrupt one ends a training run half way.
 
     Raises:
-        InputError: no file matches, one can't be read, a feature is missing or wrong, or images
-            are corrupt.
+        InputError: no file matches, one can't be read, a feature is missing or wrong, a label has
+            no class, or images are corrupt.
     """
     files = _find_files(pattern, name)
     records = {split: list(_scan(files[split], name)) for split in files}
     every = [record for split in records.values() for record in split]
     flaws = {record.place: record.flaw for record in every if record.flaw}
     report_flaws(name, flaws, total=len(every), skip_corrupt=skip_corrupt)
-    class_names = _name_classes(records, name)
+    # Of a bucket, such as gs://, pathlib makes no path that TensorFlow opens.
+    stored = os.path.join(os.path.dirname(files["train"][0]), NAMES)  # noqa: PTH118, PTH120
+    if tf.io.gfile.exists(stored):
+        class_names = _read_names(stored, records, name)
+    else:
+        class_names = _name_classes(records, name)
+    require_classes(name, class_names)
 
     missing = [split for split in SPLITS if split not in files]
     good = {split: np.array([not r.flaw for r in records[split]], bool) for split in records}
@@ -124,9 +135,21 @@ def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ..
                 f"dataset {name!r}: {split} has label {min(unknown)}, which the training "
                 "records lack"
             )
-    class_names = tuple(texts.get(label) or str(label) for label in range(count))
-    require_classes(name, class_names)
-    return class_names
+    return tuple(texts.get(label) or str(label) for label in range(count))
+
+
+def _read_names(file: str, records: dict[str, list[_Record]], name: str) -> tuple[str, ...]:
+    try:
+        names = tuple(tfds.features.ClassLabel(names_file=file).names)
+    except ValueError as error:
+        raise InputError(f"dataset {name!r}: {file} does not name classes: {error}") from error
+    for split, found in records.items():
+        largest = max((record.label for record in found), default=-1)
+        if largest >= len(names):
+            raise InputError(
+                f"dataset {name!r}: {split} has label {largest}, {file} names {len(names)} classes"
+            )
+    return names
 
 
 def _read(files: Sequence[str], keep: np.ndarray, channels: int) -> Examples:

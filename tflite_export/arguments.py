@@ -1,0 +1,63 @@
+"""What `convert` refuses before any work."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from keras_archs.errors import InputError
+from tflite_export.calibration import check_real
+from tflite_export.gate import Bound, bound_for
+from tflite_export.images import check_images
+from tflite_export.lowering import SELECTIVE, Io, Quantize, check_choices, check_selective
+from tflite_export.parity import check_labels
+from tflite_export.preparing import Scores, image_shape
+from tflite_export.sources import Source
+
+
+def check_settings(
+    quantize: Quantize,
+    *,
+    auto: bool = False,
+    min_agreement: float | None = None,
+    max_error: float | None = None,
+    threads: int = 1,
+    io: Io | None = None,
+    batch: Literal[1] | None = 1,
+    scores: Scores = "model",
+    keep_float: Sequence[str] = (),
+) -> Bound:
+    """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
+    bound = bound_for(quantize, min_agreement, max_error)
+    check_choices(quantize, io, batch, scores)
+    check_selective(quantize, keep_float)
+    if auto and quantize not in SELECTIVE:
+        raise InputError(
+            f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
+        )
+    if threads < 1:
+        raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
+    return bound
+
+
+def check_given_images(
+    source: Source,
+    representative: np.ndarray | None,
+    test: np.ndarray | None,
+    labels: np.ndarray | None,
+) -> None:
+    for name, images in {"representative": representative, "test": test}.items():
+        if images is not None:
+            check_images(name, images, image_shape(source.model))
+            check_real(name, images, source.preprocessing)
+    if test is None:
+        check_untested(labels=labels)
+    else:
+        check_labels(labels, len(test), source.model.outputs[0].shape[-1])
+
+
+def check_untested(**settings: Any) -> None:
+    """Refuses what is of no effect without test images, if it is given."""
+    for name, given in settings.items():
+        if given is not None:
+            raise InputError(f"{name} needs images to test the file on; give test=.")
