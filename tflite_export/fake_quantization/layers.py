@@ -69,9 +69,10 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
+@tf.custom_gradient
 def whole(values: Any) -> Any:
     """Rounded, half to even as in TFLite's kernels, with a gradient as if not."""
-    return values + ops.stop_gradient(ops.round(values) - values)
+    return tf.round(values), lambda gradient: gradient
 
 
 def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:

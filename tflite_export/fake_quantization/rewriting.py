@@ -190,9 +190,8 @@ class _Rewriter:
             steps = (each(x, measure=True) for each in (self._range_of[id(x)], fake_quantize))
             return self._new(Requantize, f"{operation.name}_part")(x, *steps)
 
-        x = fake_quantize(compute(*keras.tree.map_structure(change, args)))
-        self._note(x, fake_quantize)
-        return x
+        x = compute(*keras.tree.map_structure(change, args))
+        return self._note(fake_quantize(x), fake_quantize)
 
     def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
         tensors = keras.tree.flatten((args, kwargs))
@@ -230,13 +229,12 @@ class _Rewriter:
 
     def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
         fake_quantize = self._new(FakeQuantize, f"{name}_range", limits)
-        x = fake_quantize(x)
-        self._note(x, fake_quantize)
-        return x
+        return self._note(fake_quantize(x), fake_quantize)
 
-    def _note(self, x: Any, fake_quantize: FakeQuantize) -> None:
+    def _note(self, x: Any, fake_quantize: FakeQuantize) -> Any:
         self._range_of[id(x)] = fake_quantize
         self._tensors.append(x)
+        return x
 
     def _new(self, kind: Any, name: str, *args: Any) -> Any:
         return kind(*args, name=self._name(name), dtype="float32")
