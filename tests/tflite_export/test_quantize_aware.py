@@ -278,6 +278,26 @@ def test_the_file_has_the_models_ranges():
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
 
+def test_the_file_has_the_models_weights():
+    """All of them: the converter's own arithmetic differs in the last bit, which moves some."""
+    numbers = np.random.default_rng(0)
+    kernel = numbers.normal(0, 0.05, (16, 3000)).astype("float32")
+    bias = numbers.normal(0, 1, 3000).astype("float32")
+    source = keras.Input((1, 1, 16))
+    dense = layers.Dense(3000)
+    model = keras.Model(source, dense(layers.Flatten()(source)))
+    dense.set_weights([kernel, bias])
+    images = numbers.uniform(-1, 1, (50, 1, 1, 16)).astype("float32")
+    interpreter = open_file(to_int8(quantize_aware(model, images)))
+    tensors = interpreter.get_tensor_details()
+    step = np.float32(interpreter.get_input_details()[0]["quantization"][0])
+    steps = np.abs(kernel).max(0) / np.float32(127)
+    expected = {(3000, 16): np.rint(kernel / steps).T, (3000,): np.rint(bias / (steps * step))}
+    for shape, numbers in expected.items():
+        (index,) = [each["index"] for each in tensors if tuple(each["shape"]) == shape]
+        np.testing.assert_array_equal(interpreter.get_tensor(index), numbers)
+
+
 def details(content):
     return open_file(content).get_tensor_details()
 

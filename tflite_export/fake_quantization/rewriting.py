@@ -95,7 +95,9 @@ class _Rewriter:
         return self._without_weights(operation)
 
     def _without_weights(self, operation: Any) -> Step:
-        compute, name = _copy(operation), type(operation).__name__
+        compute, name = operation, type(operation).__name__
+        if isinstance(operation, layers.Layer):
+            compute = type(operation).from_config(operation.get_config())
         if activation := activation_of(operation):
             return lambda x: self._activate(operation, activation, compute, x)
         if name in ARITHMETIC:
@@ -246,9 +248,3 @@ class _Rewriter:
             free, count = f"{name}_{count}", count + 1
         self._names.add(free)
         return free
-
-
-def _copy(operation: Any) -> Any:
-    if not isinstance(operation, layers.Layer):
-        return operation
-    return type(operation).from_config(operation.get_config())
