@@ -10,6 +10,7 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
+from tflite_export.fake_quantization.hard_swish import HardSwishSteps
 from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
 from tflite_export.fake_quantization.layers import FakeQuantize, Requantize
 from tflite_export.fake_quantization.operations import (
@@ -189,7 +190,7 @@ class _Rewriter:
         def change(x: Any) -> Any:
             if id(x) not in self._range_of:
                 return x
-            steps = (each(x, measure=True) for each in (self._range_of[id(x)], fake_quantize))
+            steps = self._step(x), fake_quantize(x, measure=True)
             return self._new(Requantize, f"{operation.name}_part")(x, *steps)
 
         x = compute(*keras.tree.map_structure(change, args))
@@ -215,10 +216,15 @@ class _Rewriter:
         if activation == "hard_sigmoid":  # so is this
             x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
             return self._range(name, x * (1 / 6), (0.0, 1.0))
+        if activation == "hard_silu" and id(operation) not in self._followed:
+            fake_quantize = self._new(FakeQuantize, f"{name}_range")
+            steps = self._step(x), fake_quantize(x, measure=True)
+            x = self._new(HardSwishSteps, f"{name}_steps")(compute(x), x, *steps)
+            return self._note(fake_quantize(x), fake_quantize)
         return self._finish(operation, compute(x), LIMITS.get(activation))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
-        outputs = layer(x, self._range_of[id(x)](x, measure=True))
+        outputs = layer(x, self._step(x))
         layer.set_weights(weights)
         return outputs
 
@@ -232,6 +238,9 @@ class _Rewriter:
     def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
         fake_quantize = self._new(FakeQuantize, f"{name}_range", limits)
         return self._note(fake_quantize(x), fake_quantize)
+
+    def _step(self, x: Any) -> Any:
+        return self._range_of[id(x)](x, measure=True)
 
     def _note(self, x: Any, fake_quantize: FakeQuantize) -> Any:
         self._range_of[id(x)] = fake_quantize
