@@ -105,8 +105,8 @@ def test_weights_are_rounded_by_channel(layer, plain, axes):
     steps = 0.02 * scale.ravel()
     plain.set_weights([np.rint(kernel / scale) * scale, np.rint(bias / steps) * steps])
     expected = plain(images)
-    assert np.abs(np.rint(bias / steps) * steps - bias).max() > 3e-4, "rounding must show"
-    np.testing.assert_allclose(layer(images, step), expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(np.rint(bias / steps) * steps - bias).max() > 1e-4, "rounding must show"
+    np.testing.assert_allclose(layer(images, step), expected, rtol=1e-4, atol=1e-5)
     with tf.GradientTape(persistent=True) as tape:
         sums = tf.reduce_sum(layer(images, step) ** 2), tf.reduce_sum(plain(images) ** 2)
     for place in range(2):
@@ -229,7 +229,8 @@ def test_a_deep_network_computes_as_its_file():
     model = network("mobilenet", data, alpha=0.25)
     aware = quantize_aware(model, data.train[:128])
     interpreter = open_file(to_int8(aware), OpResolverType.AUTO)
-    steps = steps_off(interpreter, data.test, np.asarray(aware(data.test)))
+    # As a graph, as it is trained: TensorFlow must not compute it otherwise.
+    steps = steps_off(interpreter, data.test, aware.predict(data.test, verbose=0))
     assert np.mean(steps == 0) > 0.9
     assert np.mean(steps <= 1) > 0.97
     assert steps.mean() < 0.15

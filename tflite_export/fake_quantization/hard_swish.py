@@ -5,12 +5,13 @@ XNNPACK has none of its own.
 Source: HardSwish and HardSwishPrepare of TFLite, tensorflow/lite/kernels.
 """
 
+import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tflite_export.fake_quantization.layers import is_exporting, is_observing, register
+from tflite_export.fake_quantization.layers import divided, is_exporting, is_observing, register
 
 LEAST, MOST = -(1 << 15), (1 << 15) - 1
 
@@ -37,7 +38,7 @@ def hard_swish(steps: Any, source: Any, target: Any) -> Any:
     fine = steps * 128
     factor, exponent = _factor(source / 128 / target)
     value = _product(fine, factor)
-    gate_factor, gate_exponent = _factor(source / 128 / (3 / 32768))
+    gate_factor, gate_exponent = _factor(divided(source, 128 * 3 / 32768))
     gate = _left(fine, tf.maximum(gate_exponent - 1, 0))
     gate = _left(_product(gate, gate_factor), tf.clip_by_value(gate_exponent, 0, 1))
     gate = _right(gate, tf.maximum(-gate_exponent, 0))
@@ -47,7 +48,7 @@ def hard_swish(steps: Any, source: Any, target: Any) -> Any:
 
 def _factor(ratio: Any) -> tuple[Any, Any]:
     """A number as one of 15 bits below 1, times two to an exponent."""
-    exponent = tf.floor(tf.math.log(ratio) / tf.math.log(2.0)) + 1
+    exponent = tf.floor(tf.math.log(ratio) * (1 / math.log(2))) + 1
     factor = tf.floor(ratio * 2 ** (15 - exponent) + 0.5)
     return tf.cast(tf.minimum(factor, MOST), tf.int32), tf.cast(exponent, tf.int32)
 

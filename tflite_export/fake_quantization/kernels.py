@@ -9,6 +9,7 @@ from keras import ops
 
 from tflite_export.fake_quantization.layers import (
     constants,
+    divided,
     is_exporting,
     is_observing,
     register,
@@ -78,7 +79,7 @@ def _compute(
         kernel = ops.convert_to_tensor(layer.kernel)
         bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
         largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-        steps = ops.stop_gradient(ops.where(largest > 0, largest, 1.0) / STEPS)
+        steps = ops.stop_gradient(divided(ops.where(largest > 0, largest, 1.0), STEPS))
         sums = ops.reshape(steps, (-1,)) * step
         if not is_observing():
             kernel = whole(kernel / steps)

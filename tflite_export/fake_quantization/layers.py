@@ -69,6 +69,14 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
+def divided(values: Any, number: float) -> Any:
+    """As the file has it, to the last bit of float32, in which one step can be another one.
+
+    A graph of TensorFlow multiplies by 1 / number instead: in float64 that comes to the same.
+    """
+    return tf.cast(tf.cast(values, tf.float64) / number, tf.float32)
+
+
 @tf.custom_gradient
 def whole(values: Any) -> Any:
     """Rounded, half to even as in TFLite's kernels, with a gradient as if not."""
@@ -134,7 +142,7 @@ class FakeQuantize(keras.layers.Layer):
         if measure:
             with constants():
                 low, high = self._ends()
-                return (high - low) / 255
+                return divided(high - low, 255)
         if not pooled and self.limits is None:
             if is_observing():
                 self.low.assign(ops.minimum(self.low, ops.min(inputs)))
@@ -147,7 +155,7 @@ class FakeQuantize(keras.layers.Layer):
         low, high = self._ends()
         if not is_exporting():
             # TensorFlow's operation rounds as well, but less exactly.
-            step = (high - low) / 255
+            step = divided(high - low, 255)
             steps = inputs / step
             if pooled:
                 steps = steps + HALFWAY * ops.sign(steps - low / step - 128)
