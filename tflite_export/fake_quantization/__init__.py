@@ -58,13 +58,12 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
     Returns:
         A functional model, not compiled, with the layers of `fuse(model)` under their names. It
         can be trained, saved, loaded (where `tflite_export.fake_quantization` is imported) and
-        converted. It rounds as XNNPACK does, with which an interpreter runs the file by default:
-        convolutions, pooling and concatenations give the same integers but for about one in a
-        million, and logits are mostly equal, though one such value in a deep network can move them
-        by a few steps. Hard-swish and leaky ReLU round otherwise in the file, up to 0.01 and 0.25
-        of a step off the nearest, and so do all of TFLite's own kernels, which run where XNNPACK
-        is switched off and round twice: in deep networks logits are then off by one to five steps
-        on the average.
+        converted. It rounds as an interpreter does by default, with XNNPACK: of equal inputs the
+        layers make the same integers but for a few in a million, which lie within 1e-4 of a step
+        of the middle between two, and one in a few hundred in leaky ReLU; most logits are equal,
+        though one such value early in a deep network can move some by a few steps. Without XNNPACK
+        TFLite's kernels round twice, always up, and logits of deep networks are off by one to
+        five steps on the average; so may they be where XLA compiles the model.
 
     Raises:
         InputError: the model has a layer that cannot be trained for int8, which is named;

@@ -217,10 +217,10 @@ class _Rewriter:
             x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
             return self._range(name, x * (1 / 6), (0.0, 1.0))
         if activation == "hard_silu" and id(operation) not in self._followed:
-            fake_quantize = self._new(FakeQuantize, f"{name}_range")
-            steps = self._step(x), fake_quantize(x, measure=True)
+            place = self._new(FakeQuantize, f"{name}_range")
+            steps = self._step(x), place(x, measure=True)
             x = self._new(HardSwishSteps, f"{name}_steps")(compute(x), x, *steps)
-            return self._note(fake_quantize(x), fake_quantize)
+            return self._note(place(x), place)
         return self._finish(operation, compute(x), LIMITS.get(activation))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
