@@ -1,10 +1,12 @@
 """The command line. It alone knows networks, training and export together."""
 
 import inspect
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -20,6 +22,7 @@ from keras_archs.errors import InputError
 from tflite_export.predict import predict as run_predict
 from training.data.prepare import prepare
 from training.recipes import list_recipes, recipe_text
+from training.run_folder import RunFolder
 
 app = typer.Typer(
     help="Train image classifiers and ship them as TFLite files.",
@@ -56,6 +59,9 @@ def _refuse(message: str, cause: BaseException | None = None) -> int:
     return 2
 
 
+_METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH", NoneType: "none"}
+
+
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command, behind its own options, one for each field of `TrainConfig`."""
     own = list(inspect.signature(command).parameters.values())[:-1]
@@ -64,10 +70,15 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         if name in {"model_args", "recipe"}:  # commands have their own options for these
             continue
         required = field.is_required()
-        # Typer knows no choices of values; pydantic checks them.
-        text = get_origin(field.annotation) is Literal or str in get_args(field.annotation)
+        # Typer knows no choices of values, and no "none"; pydantic checks them.
+        kinds = get_args(field.annotation)
+        text = get_origin(field.annotation) is Literal or bool({str, NoneType} & {*kinds})
         extra: Any = field.json_schema_extra
-        option = typer.Option(help=field.description, rich_help_panel=extra["panel"])
+        option = typer.Option(
+            help=field.description,
+            rich_help_panel=extra["panel"],
+            metavar="|".join(_METAVARS[kind] for kind in kinds) if NoneType in kinds else None,
+        )
         options.append(
             inspect.Parameter(
                 name,
@@ -124,7 +135,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Any other argument of the network, such as rho=0.857. May be repeated.",
+            help="Any other argument of the network, such as rho=0.857 or, as JSON,"
+            ' attention={"3": "se"}. May be repeated.',
             rich_help_panel="Network",
         ),
     ] = None,
@@ -147,10 +159,14 @@ def train(
     if model_args:
         given["model_args"] = model_args
     if resume:
-        others = {"--overwrite": overwrite, "--recipe": recipe, "--resume-from": resume_from}
-        for option, value in others.items():
+        for option, value in {"--overwrite": overwrite, "--resume-from": resume_from}.items():
             if value:
                 raise InputError(f"{option} cannot go with --resume.")
+        if recipe:
+            own = RunFolder(out).read_settings().config
+            known = {"model": own.model, "dataset": own.dataset}
+            config = training.load_recipe(recipe, **known | given)
+            given = config.model_dump(include=config.model_fields_set)
         _print_training(out, training.resume(out, changes=given, force=force))
         return
     if force:
@@ -407,8 +423,8 @@ def _parse_model_arg(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--model-arg takes NAME=VALUE, got {text!r}.")
-    words = {"true": True, "false": False}
-    for parse in (lambda v: words[v.lower()], int, float):
+    words = {"true": True, "false": False, "none": None}
+    for parse in (lambda v: words[v.lower()], int, float, json.loads):
         try:
             return name, parse(value)
         except (KeyError, ValueError):

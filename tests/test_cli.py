@@ -186,7 +186,7 @@ BAD_TRAINING: list[tuple[dict[str, str | None], list[str]]] = [
     ({"--epochs": "0"}, ["epochs", "1", "0"]),
     ({"--epochs": "many"}, ["--epochs", "'many'"]),
     ({"--precision": "half"}, ["precision", "'half'", "'mixed_float16'"]),
-    ({"--optimiser": "sgd"}, ["--optimiser"]),
+    ({"--optimiser": "sgd"}, ["No such option: --optimiser", "--optimizer"]),
 ]
 
 

@@ -16,6 +16,7 @@ from keras_archs.errors import InputError
 from keras_archs.registry import find
 from tflite_export.fake_quantization import quantize_aware
 from training.averaging import Averages
+from training.checkpoints import are_finite
 from training.config import TrainConfig
 from training.data import ImageData
 from training.distillation import Student, load_teacher
@@ -106,6 +107,9 @@ def build_network(settings: Settings, *, initialised: bool = False) -> keras.Mod
             layer.momentum = config.batch_norm_momentum
     if config.init is not None and not initialised:
         initialise(network, config.init, build, settings.class_names)
+    for name, given in {"init": config.init, "weights": config.model_args.get("weights")}.items():
+        if given is not None and not initialised and not are_finite(network.variables):
+            raise InputError(f"{name}={given!r} has weights that are not finite.")
     freeze(network, config)
     return network
 

@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_file
 from training.averaging import Averages
+from training.callbacks import State
 from training.config import TrainConfig
+from training.stopping import TrainingStopped
 
 KEPT = 2
 _STATE = "state.json"
@@ -34,12 +37,20 @@ class Progress:
         epoch: the running one, from 0.
         step: the next one of that epoch, from 0.
         history: the log's rows of the epochs before.
+        images: seen in training by all processes that the run has had.
+        seconds: that they have taken for it, validation included.
+        callbacks: names and states of the user's callbacks.
+        ended: whether one of them has ended the run before its last epoch.
     """
 
     config: TrainConfig
     epoch: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    callbacks: list[State] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Checkpoints:
             OSError: it cannot be written; those before it are as they were.
         """
         arrays = [np.asarray(variable) for variable in _variables(model, averages)]
-        if not all(np.isfinite(array).all() for array in arrays):
+        if not are_finite(arrays):
             raise NotFiniteError
         state = asdict(progress) | {"config": progress.config.model_dump(mode="json")}
         self.folder.mkdir(exist_ok=True)
@@ -104,35 +115,73 @@ class Checkpoints:
                 other.unlink()
 
     def load(self) -> Checkpoint | None:
-        """The newest checkpoint, if any; newer ones that cannot be read go, with a warning."""
-        for path in self._newest_first():
-            try:
-                return _read(path)
-            except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-                warnings.warn(
-                    f"The checkpoint {str(path)!r} cannot be read ({error}) and is removed; the run"
-                    " goes back to the one before.",
-                    stacklevel=2,
-                )
-                path.unlink(missing_ok=True)
+        """The newest checkpoint, if any; newer ones that are damaged go, with a warning.
+
+        Raises:
+            TrainingStopped: a file cannot be read now, or is of another version's settings. It may
+                well be whole, so all stay.
+        """
+        try:
+            for path in self._newest_first():
+                try:
+                    return _read(path.read_bytes())
+                except _DamagedError as error:
+                    warnings.warn(
+                        f"The checkpoint {str(path)!r} is damaged ({error}) and is removed; the run"
+                        " goes back to the one before.",
+                        stacklevel=2,
+                    )
+                    path.unlink()
+                except (InputError, TypeError) as error:
+                    raise TrainingStopped(
+                        f"The checkpoint {str(path)!r} is of a version of keras-archs with other"
+                        f" settings ({error}); nothing is removed. Go on with that version."
+                    ) from error
+        except OSError as error:
+            raise TrainingStopped(
+                f"The checkpoints cannot be read now ({error}); nothing is removed. --resume tries"
+                " again."
+            ) from error
         return None
 
     def newest(self) -> Path | None:
         return next(iter(self._newest_first()), None)
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"), reverse=True)
+        # Path.glob is silent about a folder that cannot be read: all would begin anew.
+        files = list(self.folder.iterdir()) if self.folder.exists() else []
+        whole = (file for file in files if file.suffix == _SUFFIX and file.stem.isdecimal())
+        return sorted(whole, reverse=True)
 
 
-def _read(path: Path) -> Checkpoint:
-    with zipfile.ZipFile(path) as archive:
-        state = json.loads(archive.read(_STATE))
-        arrays = []
-        for index in range(len(archive.namelist()) - 1):
-            # All at once: the checksum is only compared at a member's end.
-            content = io.BytesIO(archive.read(_name(index)))
-            arrays.append(np.lib.format.read_array(content, allow_pickle=False))
+class _DamagedError(Exception):
+    """A file's content is not what was written."""
+
+
+def _read(content: bytes) -> Checkpoint:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            state = json.loads(archive.read(_STATE))
+            arrays = []
+            for index in range(len(archive.namelist()) - 1):
+                # All at once: the checksum is only compared at a member's end.
+                member = io.BytesIO(archive.read(_name(index)))
+                arrays.append(np.lib.format.read_array(member, allow_pickle=False))
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile has many for a damaged directory
+        raise _DamagedError(error) from error
     return Checkpoint(Progress(**state | {"config": TrainConfig(**state["config"])}), arrays)
+
+
+def require_finite(model: keras.Model, averages: Averages | None = None) -> None:
+    """Raises a NotFiniteError where `Checkpoints.save` would."""
+    if not are_finite(_variables(model, averages)):
+        raise NotFiniteError
+
+
+def are_finite(arrays: Iterable[Any]) -> bool:
+    return all(np.isfinite(np.asarray(array)).all() for array in arrays)
 
 
 def _name(index: int) -> str:

@@ -92,6 +92,12 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
     except (ValueError, KeyError) as error:
         given = {name: text for name, text in environment.items() if name.startswith("SLURM_STEP")}
         raise InputError(f"The variables of SLURM cannot be read ({error!r}): {given}.") from error
+    host, here = addresses[index].rpartition(":")[0], environment.get("SLURMD_NODENAME")
+    if here and here != host:
+        raise InputError(
+            f"SLURM: task {index} runs on {here}, but on {host} if each node's tasks follow one"
+            " another; start them with srun --distribution=block."
+        )
     return Cluster(tuple(addresses), index)
 
 

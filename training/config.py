@@ -3,9 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.registry import check_arguments
@@ -307,11 +317,38 @@ class TrainConfig(BaseModel):
             and (mine := getattr(self, name)) != (theirs := getattr(other, name))
         ]
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none(cls, value: Any, info: ValidationInfo) -> Any:
+        """None may come as text, from the command line, over the value of a run or a recipe."""
+        allowed = get_args(cls.model_fields[info.field_name or ""].annotation)
+        return None if value == "none" and NoneType in allowed else value
+
     @field_validator("freeze", mode="before")
     @classmethod
     def _level(cls, value: Any) -> Any:
         """A level may come as text, from the command line."""
         return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("model_args")
+    @classmethod
+    def _can_be_stored(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """As JSON, from which the levels of `attention` come back as text."""
+        for name, argument in value.items():
+            try:
+                to_jsonable_python(argument)
+            except PydanticSerializationError:
+                raise InputError(
+                    f"model_args: {name}={argument!r} cannot be stored with the run; allowed in"
+                    " training are names, numbers, lists and dicts."
+                ) from None
+        if isinstance(blocks := value.get("attention"), dict):
+            levels = {
+                int(level) if isinstance(level, str) and level.isdecimal() else level: block
+                for level, block in blocks.items()
+            }
+            return value | {"attention": levels}
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":

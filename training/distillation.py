@@ -99,7 +99,7 @@ def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
         network, takes = saved.network, find(config.model).family.preprocessing
         if saved.settings:
             takes = find(saved.settings.config.model).family.preprocessing
-    _check(saved, student)
+    gives_logits = _check(saved, student)
     network.trainable = False
     given = find(config.model).family.preprocessing
     raw = any(isinstance(layer, PreprocessInput) for layer in network.layers)
@@ -111,12 +111,14 @@ def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
             images = images if raw else takes(images)
         if None not in size and tuple(images.shape[1:3]) != size:
             images = ops.image.resize(images, size, antialias=True)
-        return network(images, training=False)
+        scores = ops.cast(network(images, training=False), "float32")
+        return ops.softmax(scores) if gives_logits else scores
 
     return teach
 
 
-def _check(saved: Saved, student: Settings) -> None:
+def _check(saved: Saved, student: Settings) -> bool:
+    """Whether a teacher's scores are logits; raises an InputError if it does not fit."""
     network, names, channels = saved.network, student.class_names, student.input_shape[-1]
     if saved.settings and saved.settings.class_names != names:
         raise InputError(
@@ -136,5 +138,8 @@ def _check(saved: Saved, student: Settings) -> None:
     sides = [side or student.input_shape[0] for side in network.input_shape[1:3]]
     noise = np.random.default_rng(0).uniform(-1, 1, (1, *sides, channels))
     scores = ops.convert_to_numpy(network(noise.astype("float32"), training=False))
-    if not (scores >= 0).all() or not np.allclose(scores.sum(), 1, atol=1e-2):
-        raise InputError("teacher must end in a softmax: its scores do not add up to 1.")
+    if (scores >= 0).all() and np.allclose(scores.sum(), 1, atol=1e-2):
+        return False
+    if getattr(network.layers[-1], "activation", None) is keras.activations.sigmoid:
+        raise InputError("teacher must end in a softmax or in logits; it ends in sigmoids.")
+    return True

@@ -55,12 +55,14 @@ class Devices:
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
 
-    def check_batch(self, size: int) -> None:
-        """Raises an InputError unless a batch can be divided evenly."""
-        if size % self.replicas:
+    def check_batch(self, size: int, images: int | None = None) -> None:
+        """Raises an InputError unless a batch, of so many images at most, can be divided evenly."""
+        images = size if images is None else images
+        if min(size, images) % self.replicas:
+            there = f", but only {images} training images make a batch" if images < size else ""
             raise InputError(
                 f"batch_size must be a multiple of the {self.replicas} devices that share it, got"
-                f" {size}."
+                f" {size}{there}."
             )
 
     @contextmanager

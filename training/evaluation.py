@@ -19,7 +19,8 @@ class Predictions:
     """Scores of images and their true classes, in the order of the split.
 
     Attributes:
-        scores: float32 `(images, classes)`, probabilities.
+        scores: float32 `(images, classes)`, probabilities: of one class of all, or with
+            loss="binary" of each class by itself.
         truth: int64 `(images,)`.
     """
 
@@ -52,9 +53,10 @@ def measure(predictions: Predictions, class_names: Sequence[str]) -> dict[str, A
     """The figures of metrics.json.
 
     Returns:
-        `test_images`; `test_top1` and `test_top5`, shares of them; `test_loss`, the cross-entropy
-        without label smoothing; `recall`, `precision`, `f1` and `support` of each class, 0 where a
-        class is never predicted; `confusion_matrix`.
+        `test_images`; `test_top1` and `test_top5`, shares of them; `test_loss`, the mean
+        of -log of the true class' score: the cross-entropy without label smoothing, or with
+        loss="binary" the part of it that the true class has; `recall`, `precision`, `f1` and
+        `support` of each class, 0 where a class is never predicted; `confusion_matrix`.
     """
     scores, truth = predictions.scores, predictions.truth
     matrix = predictions.confusion_matrix()

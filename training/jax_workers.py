@@ -26,7 +26,7 @@ from training.optimization import make_loss, make_optimizer
 from training.run import Run, load_run, new_run
 from training.run_folder import RunFolder
 
-OTHER_WAY = ("ema", "teacher", "progressive_from")
+OTHER_WAY = {"ema": None, "teacher": None, "progressive_from": None, "qat": False, "track": "none"}
 
 
 def train(config: TrainConfig | None, out: str | Path) -> None:
@@ -49,8 +49,8 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
     if config:
         folder.check_free(overwrite=False)
     settings = config or folder.read_settings().config
-    for name in OTHER_WAY:
-        if (value := getattr(settings, name)) is not None:
+    for name, allowed in OTHER_WAY.items():
+        if (value := getattr(settings, name)) != allowed:
             raise InputError(f"{name}={value!r} does not go with training.jax_workers.")
     cluster = find_cluster()
     shard = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)

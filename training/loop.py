@@ -6,8 +6,8 @@ begin the callbacks anew. Of Keras, the loop takes public methods alone.
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from training.averaging import Averages
-from training.checkpoints import NotFiniteError, Progress
+from training.callbacks import restore, states
+from training.checkpoints import NotFiniteError, Progress, require_finite
 from training.distribution import Devices
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
@@ -48,7 +49,6 @@ class Loop:
         validation_steps: in a validation.
         steps: in an epoch.
         devices: that share each step.
-        taken: steps, of this process.
     """
 
     model: keras.Model
@@ -62,12 +62,14 @@ class Loop:
     validation_steps: int
     steps: int
     devices: Devices
-    taken: int = 0
     _not_finite_at: set[tuple[int, int]] = field(default_factory=set)
     _saved_at: float = 0.0
+    _counted_at: float = 0.0
+    _callbacks: Sequence[keras.callbacks.Callback] = ()
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """
+        """Trains to the last epoch, or to the one in which a callback sets `model.stop_training`.
+
         Raises:
             TrainingStopped: the process was asked to end, the loss is not finite, or a file cannot
                 be written. A checkpoint remains to go on from.
@@ -79,11 +81,14 @@ class Loop:
                 epochs=self.progress.config.epochs,
                 steps=self.steps,
             )
-            self._save()
+            self._counted_at = time.monotonic()
             self.devices.prepare(self.model)
             hooks.on_train_begin()
+            self._callbacks = callbacks
+            self._restore_callbacks()
+            self._save()
             iterator = None
-            while self.progress.epoch < self.progress.config.epochs:
+            while not self.progress.ended and self.progress.epoch < self.progress.config.epochs:
                 if iterator is None or self.progress.epoch in self.restarts:
                     iterator = iter(self.batches(self.progress.epoch, self.progress.step))
                 try:
@@ -95,6 +100,7 @@ class Loop:
                     self._roll_back()
                     iterator = None
             hooks.on_train_end()
+            self._count()
 
     def _train(
         self, iterator: Any, hooks: keras.callbacks.CallbackList, request: StopRequest
@@ -111,7 +117,7 @@ class Loop:
                 self.averages.update()
             hooks.on_train_batch_end(step, logs)
             progress.step += 1
-            self.taken += 1
+            progress.images += progress.config.batch_size
             if not np.isfinite(logs["loss"]):
                 raise NotFiniteError
             asked, due = self.devices.agree(request.received, self._is_due())
@@ -149,16 +155,25 @@ class Loop:
 
     def _end_epoch(self, logs: dict[str, float], hooks: keras.callbacks.CallbackList) -> None:
         progress, folder = self.progress, self.folder
-        hooks.on_epoch_end(progress.epoch, logs)
+        require_finite(self.model, self.averages)  # or log and last model had the epoch already
+        hooks.on_epoch_end(progress.epoch, dict(logs))
+        # The workers' callbacks have seen the same numbers, but perhaps not the same clock.
+        progress.ended = self.devices.agree(due=bool(self.model.stop_training))[1]
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         progress.epoch, progress.step = progress.epoch + 1, 0
-        with self._writing():
+        with self.folder.writing():
             folder.write_log(progress.history)
             with self._averaged():
                 folder.save_last(self.network, progress.epoch)
         self._save()
-        with self._writing():
+        with self.folder.writing():
             folder.keep_if_best(progress.history)
+
+    def _restore_callbacks(self) -> None:
+        """Behind `on_train_begin`, with which they begin anew."""
+        self.model.stop_training = False
+        if stored := self.progress.callbacks:
+            restore(self._callbacks, stored)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.averages.in_model() if self.averages else nullcontext()
@@ -168,21 +183,18 @@ class Loop:
             return (self.progress.epoch * self.steps + self.progress.step) % every == 0
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
+    def _count(self) -> None:
+        """The time that has passed, into the progress."""
+        now = time.monotonic()
+        self.progress.seconds += now - self._counted_at
+        self._counted_at = now
+
     def _save(self) -> None:
-        with self._writing():
+        self._count()
+        self.progress.callbacks = states(self._callbacks)
+        with self.folder.writing():
             self.folder.checkpoints.save(self.model, self.progress, self.averages)
         self._saved_at = time.monotonic()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            newest = self.folder.checkpoints.newest()
-            rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
-            raise TrainingStopped(
-                f"The run's folder {str(self.folder.path)!r} cannot be written to: {error}{rest}."
-            ) from error
 
     def stopped_at(self) -> str:
         """Where the run stands, for one that is stopped there."""
@@ -220,7 +232,8 @@ class Loop:
         warnings.warn(f"{found}; going back to {good}.", stacklevel=2)
         checkpoint.restore(self.model, self.averages)
         self.progress = checkpoint.progress
-        with self._writing():
+        self._restore_callbacks()
+        with self.folder.writing():
             self.folder.write_log(self.progress.history)
 
     def _place(self, progress: Progress) -> str:

@@ -4,8 +4,7 @@ import itertools
 import os
 import platform
 import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import Family, find
 from training.building import Trained, arithmetic, input_shape, prepare
+from training.callbacks import check_callbacks, states
 from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
@@ -132,7 +132,13 @@ class Run:
         return np.concatenate([images for images, _ in itertools.islice(batches, count)])
 
 
-def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, Any]:
     """Trains a network, evaluates its best epoch on the test images, writes all of it to `out`.
 
         training.train(
@@ -149,6 +155,14 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
             confusion_matrix.png, report.html and metrics.json, and checkpoints/ until it is
             finished.
         overwrite: whether a run that the folder already holds may be replaced.
+        callbacks: Keras' callbacks, which see the steps and epochs of training and validation as
+            those of `Model.fit` do, in every worker. One that sets `model.stop_training` ends the
+            run behind the running epoch, with all that follows the last one. Checkpoints hold what
+            `get_state()` returns, of numbers, texts, lists and dicts, of those that have it and
+            `set_state(state)`; the counters of EarlyStopping and the best value of
+            ModelCheckpoint; and nothing of others. best.keras is kept anyway:
+            `restore_best_weights` changes nothing in the folder. The learning rate is the
+            schedule's: ReduceLROnPlateau and LearningRateScheduler are refused.
 
     Returns:
         The content of metrics.json.
@@ -159,23 +173,30 @@ def train(config: TrainConfig, out: str | Path, *, overwrite: bool = False) -> d
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
+    check_callbacks(callbacks)
     require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
     stopping = folder.path, "before its first step; nothing of it is saved"
     with stopping_at_once(*stopping):
         run = new_run(config, folder)
+        devices.check_batch(config.batch_size, len(run.data.splits["train"]))
     with arithmetic(config), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
             trained = prepare(run.settings, run.steps, devices, representative=run.representative)
-            run.folder.clear()
-            run.folder.write_settings(run.settings)
-        return _fit_and_evaluate(run, trained, Progress(config))
+            with run.folder.writing():
+                run.folder.clear()
+                run.folder.write_settings(run.settings)
+        return _fit_and_evaluate(run, trained, Progress(config), callbacks)
 
 
 def resume(
-    out: str | Path, *, changes: Mapping[str, Any] | None = None, force: bool = False
+    out: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
     """Goes on with an interrupted run from its last checkpoint, inside an epoch as well.
 
@@ -185,12 +206,15 @@ def resume(
         out: the run's folder; the settings come from there.
         changes: settings that are to be others from here on.
         force: whether they may be such as change what the run computes.
+        callbacks: new ones as given to `train`; those with a state get it from the checkpoint.
+            With `force` they may be others, which begin anew.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        ValueError: the folder holds no run, or one that is finished or of other settings.
+        ValueError: the folder holds no run, or one that is finished or of other settings or
+            callbacks.
         TrainingStopped: as in `train`.
     """
     folder = RunFolder(Path(out))
@@ -198,6 +222,7 @@ def resume(
     if folder.metrics.exists():
         raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")
     config = TrainConfig(**stored.config.model_dump() | dict(changes or {}))
+    check_callbacks(callbacks)
     require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
@@ -213,10 +238,28 @@ def resume(
                     f"The run in {str(out)!r} has other settings: {'; '.join(differences)}. Give"
                     " force=True (--force) to go on with the new ones, or leave them out."
                 )
+            found = states(callbacks), progress.callbacks
+            given, known = ([name for name, _ in each] for each in found)
+            if given != known:
+                if checkpoint and not force:
+                    raise InputError(
+                        f"The run in {str(out)!r} has callbacks with a state, {known}, got {given}:"
+                        " give training.resume the same ones, or force=True (--force)."
+                    )
+                progress = replace(progress, callbacks=[])
             run = _open_run(folder, replace(stored, config=config))
+            images = _count(run.data)
+            devices.check_batch(config.batch_size, len(run.data.splits["train"]))
             if differences:
-                settings = replace(run.settings, input_shape=input_shape(config, run.data))
+                shape = input_shape(config, run.data)
+                settings = replace(run.settings, input_shape=shape, images=images)
                 run = replace(run, settings=settings)
+            elif stored.images not in (None, images):
+                # In another order, and with others held out, which training has seen.
+                raise InputError(
+                    f"dataset {config.dataset!r} has changed since the run in {str(out)!r} began:"
+                    f" it had {_counted(stored.images)} images and has now {_counted(images)}."
+                )
             trained = prepare(
                 run.settings,
                 run.steps,
@@ -228,16 +271,18 @@ def resume(
                 checkpoint.restore(trained.model, trained.averages)
             step = progress.step * progress.config.batch_size // config.batch_size
             progress = replace(progress, config=config, step=step)
-            folder.write_settings(run.settings)
-            folder.write_log(progress.history)
-            folder.keep_if_best(progress.history)
-        return _fit_and_evaluate(run, trained, progress)
+            with folder.writing():
+                folder.write_settings(run.settings)
+                folder.write_log(progress.history)
+                folder.keep_if_best(progress.history)
+        return _fit_and_evaluate(run, trained, progress, callbacks)
 
 
 def new_run(config: TrainConfig, folder: RunFolder) -> Run:
     """A run that has not begun, its dataset opened; nothing is written."""
     data = _open_data(config)
-    return Run(folder, Settings(config, input_shape(config, data), data.class_names), data)
+    shape = input_shape(config, data)
+    return Run(folder, Settings(config, shape, data.class_names, _count(data)), data)
 
 
 def load_run(out: str | Path) -> Run:
@@ -271,30 +316,42 @@ def _open_data(config: TrainConfig) -> ImageData:
     )
 
 
-def _fit_and_evaluate(run: Run, trained: Trained, progress: Progress) -> dict[str, Any]:
+def _count(data: ImageData) -> dict[str, int]:
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+def _counted(images: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in images.items())
+
+
+def _fit_and_evaluate(
+    run: Run,
+    trained: Trained,
+    progress: Progress,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> dict[str, Any]:
     config, folder = run.settings.config, run.folder
     with stopping_at_once(folder.path, _NEXT):
         loop = _make_loop(run, trained, progress)
         monitors = monitors_of(run, quiet=not trained.devices.is_chief)
     with monitors:
-        started = time.perf_counter()
-        loop.run(monitors.callbacks)
-        seconds = time.perf_counter() - started
-        with stopping_at_once(folder.path, loop.stopped_at()):
+        loop.run([*monitors.callbacks, *callbacks])
+        taken = loop.progress
+        with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
             found, predictions = _evaluate(run)
             metrics = {
                 **found,
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),
-                "epochs": config.epochs,
-                "training_seconds": round(seconds, 1),
-                "training_images_per_second": round(loop.taken * config.batch_size / seconds, 1),
+                "epochs": taken.epoch,
+                "training_seconds": round(taken.seconds, 1),
+                "training_images_per_second": round(taken.images / taken.seconds, 1),
                 "machine": _machine(),
             }
             title = f"{trained.network.name} on {config.dataset}"
             plot_curves(folder.history(), title, folder.curves)
             write_report(run, predictions, metrics)
             monitors.on_run_end(metrics)
-    with stop_request():  # so near to the end
+    with stop_request(), folder.writing():  # so near to the end
         write_json(folder.metrics, metrics)
         shutil.rmtree(folder.checkpoints.folder)
     return metrics
@@ -315,7 +372,7 @@ def _make_loop(run: Run, trained: Trained, progress: Progress) -> Loop:
                 shard=shard,
                 stage=stage,
             ),
-            config.batch_size,
+            min(config.batch_size, len(run.data.splits["train"])),
         )
 
     return Loop(
@@ -342,9 +399,9 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Returns:
         `test_top1`, `test_top5` (shares of the images), `test_loss` (cross-entropy without
-        label smoothing), `test_images`, `recall`, `precision`, `f1` and `support` of each class,
-        `confusion_matrix` (true classes as rows), and the model's `parameters` and
-        `multiply_adds`.
+        label smoothing; with loss="binary" the true class' part of it), `test_images`,
+        `recall`, `precision`, `f1` and `support` of each class, `confusion_matrix` (true classes
+        as rows), and the model's `parameters` and `multiply_adds`.
     """
     return _evaluate(run)[0]
 

@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import os
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, put_in_place, remove_parts
 from training.checkpoints import Checkpoints
 from training.config import TrainConfig
+from training.stopping import TrainingStopped
 
 _EPOCHS = "epochs.txt"
 """A member of last.keras, a zip archive; Keras reads its own members and no others."""
@@ -23,11 +27,16 @@ _EPOCHS = "epochs.txt"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run needs to be read again: its config and what followed from the data."""
+    """What a run needs to be read again: its config and what followed from the data.
+
+    Attributes:
+        images: of each split; None in folders of before they were counted.
+    """
 
     config: TrainConfig
     input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    images: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,28 +100,39 @@ class RunFolder:
         return Checkpoints(self.path / "checkpoints")
 
     def check_free(self, overwrite: bool) -> None:
-        """Raises a ValueError unless a new run may be written here; changes nothing."""
-        if not self.path.exists():
+        """Raises a ValueError unless a new run may and can be written here; changes nothing."""
+        part = f".{self.settings.name}."  # what a kill has left, or another worker's test
+        path = self.path.absolute()
+        nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+        try:
+            with tempfile.TemporaryFile(prefix=part, dir=nearest):
+                pass
+        except NotADirectoryError as error:
+            raise InputError(
+                f"out={str(self.path)!r}: {str(nearest)!r} is a file; give a folder."
+            ) from error
+        except OSError as error:
+            raise InputError(f"out={str(self.path)!r} cannot be written to: {error}.") from error
+        if nearest != path:
             return
-        if not self.path.is_dir():
-            raise InputError(f"out={str(self.path)!r} is a file; give a folder.")
         if self.settings.exists() and not overwrite:
             raise InputError(
                 f"out={str(self.path)!r} already holds a run; choose another folder, or resume"
                 " (--resume) or overwrite (--overwrite) it."
             )
-        if not self.settings.exists() and any(self.path.iterdir()):
+        others = (file for file in self.path.iterdir() if not file.name.startswith(part))
+        if not self.settings.exists() and any(others):
             raise InputError(
                 f"out={str(self.path)!r} is not empty and holds no run; choose another folder."
             )
 
     def clear(self) -> None:
-        """Removes the files of an earlier run, and no others."""
-        for file in self._files():
-            file.unlink(missing_ok=True)
+        """Removes the files of an earlier run, and no others; by the last it was known as one."""
         self.remove_parts()
         for folder in (self.checkpoints.folder, self.tensorboard, self.exports):
             shutil.rmtree(folder, ignore_errors=True)
+        for file in self._files():
+            file.unlink(missing_ok=True)
 
     def remove_parts(self) -> None:
         """Removes what a kill has left of files that were being written."""
@@ -121,14 +141,33 @@ class RunFolder:
             remove_parts(file)
 
     def _files(self) -> list[Path]:
-        files = [self.settings, self.best, self.last, self.log, self.metrics]
-        return [*files, self.curves, self.confusion_matrix, self.report, self.tracking]
+        files = [self.best, self.last, self.log, self.metrics, self.curves]
+        return [*files, self.confusion_matrix, self.report, self.tracking, self.settings]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Ends a run that its folder has no room for, or that has lost its folder.
+
+        Raises:
+            TrainingStopped: an OSError came.
+        """
+        try:
+            yield
+        except OSError as error:
+            newest = None
+            with suppress(OSError):
+                newest = self.checkpoints.newest()
+            rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
+            raise TrainingStopped(
+                f"The run's folder {str(self.path)!r} cannot be written to: {error}{rest}."
+            ) from error
 
     def write_settings(self, settings: Settings) -> None:
         content = {
             "config": settings.config.model_dump(mode="json"),
             "input_shape": settings.input_shape,
             "class_names": settings.class_names,
+            "images": settings.images,
         }
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.settings, content)
@@ -146,6 +185,7 @@ class RunFolder:
                 TrainConfig(**content["config"]),
                 tuple(content["input_shape"]),
                 tuple(content["class_names"]),
+                content.get("images"),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error

@@ -36,6 +36,9 @@ EXPLAINED = {
     " many images a second; twice a peer that has more than half of the last one's speed is out of"
     " reach of whoever decodes. Memory over 20,000 steps: [picture](input_memory.png), drawn by"
     " `python -m docs.bench.memory_curve`.",
+    "augmentation": "Epochs of images in memory. RandAugment: two operations of strength 9 of 10."
+    " Random Erasing: of one image in four. Peers: Keras' preprocessing layers of the name, on"
+    " batches. Ratio: how many times as many images a second.",
     "export": "TFLite files in float32 and, calibrated, in int8. Ratio: size, or time for one"
     " image, of ours divided by that of what `TFLiteConverter.from_keras_model` makes of the same"
     " network of keras.applications, preprocessing inside where that has it inside.",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from docs.bench import photos
+from docs.bench import augmentations, photos
 from docs.bench.peers import KERAS_HUB, TIMM
 from docs.bench.race import ROOT, Result, interleaved, race, ratio
 from docs.bench.report import Row
@@ -378,6 +378,22 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def augmentation(rounds: int, quick: bool) -> Iterator[Row]:
+    """Epochs of images in memory that are varied or mixed."""
+    count = 2 * augmentations.BATCH if quick else 512
+    for name, candidates in augmentations.candidates(count).items():
+        epochs: dict[str, Callable[[], float]] = {
+            whose: functools.partial(_epoch, batches) for whose, batches in candidates.items()
+        }
+        seconds = interleaved(epochs, rounds)
+        ours, theirs = seconds[augmentations.OURS], seconds[augmentations.KERAS]
+        yield Row(
+            "augmentation", name, f"{augmentations.SIZE} px, batch {augmentations.BATCH}",
+            count / statistics.median(ours), "images/s", augmentations.KERAS,
+            count / statistics.median(theirs), ratio(theirs, ours),
+        )  # fmt: skip
+
+
 def _epoch(batches: Any) -> float:
     return _seconds(lambda: sum(1 for _ in batches))
 
@@ -483,6 +499,7 @@ SECTIONS = {
     "memory": memory,
     "infer": infer,
     "input": pipeline,
+    "augmentation": augmentation,
     "export": export,
     "gpu": gpu,
 }

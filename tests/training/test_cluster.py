@@ -32,6 +32,14 @@ def test_ranks_of_slurm_are_in_the_order_of_its_nodes():
     assert other.addresses == ("n-1-a:9000", "n-1-b:9000")
 
 
+def test_tasks_that_are_dealt_out_to_the_nodes_are_refused():
+    # By the manual of srun, -m cyclic gives the first two of four tasks to two nodes, one each.
+    tasks = slurm(1, 4, "n[1-2]", "2(x2)")
+    assert find_cluster(tasks | {"SLURMD_NODENAME": "n1"}).index == 1
+    with pytest.raises(ValueError, match=r"task 1 runs on n2, but on n1 .*--distribution=block"):
+        find_cluster(tasks | {"SLURMD_NODENAME": "n2"})
+
+
 @given(st.integers(0, 90), st.integers(1, 12), st.integers(1, 4), st.integers(2, 3))
 def test_hosts_with_leading_zeros(first, nodes, per_node, digits):
     names = [f"n{i:0{digits}}" for i in range(first, first + nodes)]

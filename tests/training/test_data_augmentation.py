@@ -246,6 +246,25 @@ def test_shares_are_beta_distributed(alpha):
     assert abs(shares.var() / variance - 1) < 0.2
 
 
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_areas_of_cutmix_are_those_of_beta_distributed_shares(alpha):
+    """Beside the paper's algorithm in NumPy, with the draws of another generator."""
+    size, count = 32, 1500
+    areas = [(x[0] != 0).mean() for x, _ in mixed(count, size, 2, cutmix=alpha)]
+    generator = np.random.default_rng(0)
+    share = generator.beta(alpha, alpha, 20000)
+    side = np.floor(size * np.sqrt(1 - share)).astype(int)
+    row, column = generator.integers(0, size, (2, 20000))
+    height, width = (
+        np.minimum(at + side // 2, size) - np.maximum(at - side // 2, 0) for at in (row, column)
+    )
+    expected = height * width / size**2
+    for quantity in (lambda x: x, lambda x: (x - expected.mean()) ** 2):
+        wanted = quantity(expected)
+        error = wanted.std() / math.sqrt(count)
+        assert abs(quantity(np.array(areas)).mean() - wanted.mean()) < 5 * error
+
+
 def test_one_of_both_mixings_for_each_batch():
     pasted = [(x.std(axis=(1, 2)) > 1e-3).any() for x, _ in mixed(400, 16, 2, mixup=1, cutmix=1)]
     # Half of them, less the one in 20 whose rectangle is empty: 190, and five deviations of 10.

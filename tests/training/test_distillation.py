@@ -107,6 +107,17 @@ def test_a_teacher_gets_its_own_preprocessing_and_size(teacher):
     assert teach(np.zeros((1, 64, 64, 3), "float32")).shape == (1, 3)
 
 
+def test_a_teacher_may_end_in_logits(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, logits)
+    model.save(tmp_path / "teacher.keras")
+    given = config(tmp_path / "teacher.keras")
+    teach = load_teacher(given, Settings(given, (8, 8, 3), NAMES))
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(teach(images), softmax(np.asarray(model(images))), rtol=1e-5)
+
+
 def test_teachers_that_do_not_fit_are_refused(tmp_path):
     def refuse(message, outputs, place="teacher.keras", channels=3, activation="softmax"):
         inputs = keras.Input((8, 8, channels))
@@ -118,7 +129,7 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path):
             load_teacher(given, Settings(given, (32, 32, 3), NAMES))
 
     refuse(r"shape \(None, 3\).*got \(None, 4\)", 4)
-    refuse("must end in a softmax", 3, activation=None)
+    refuse("must end in a softmax or in logits", 3, activation="sigmoid")
     refuse("1 channels", 3, channels=1)
     refuse("does not exist", 3, place="other.keras")
     (tmp_path / "text.keras").write_text("no model")

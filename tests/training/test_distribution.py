@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from tests.training.workers import (
     assert_equal_weights,
     run_workers,
     start_workers,
+    with_batch_norm,
     without_batch_norm,
 )
 from training.config import TrainConfig
@@ -80,12 +82,53 @@ def test_two_devices_learn_what_one_does(job, one, tmp_path):
     assert_same_curves(curves(out), one)
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    keras.Model(inputs, keras.layers.Dense(3, "softmax")(pooled)).save(path)
+    return path
+
+
+def test_averages_teacher_and_growing_images_on_two_devices(job, teacher, tmp_path):
+    job = [*job, "--epochs", 2, "--ema", 0.9, "--teacher", teacher]
+    assert_two_devices_are_one([*job, "--image-size", 64, "--progressive-from", 32], tmp_path)
+
+
+def test_a_batch_of_fewer_images_on_two_devices(job, tmp_path):
+    assert_two_devices_are_one([*job, "--epochs", 2, "--batch-size", 128], tmp_path)  # of 96
+
+
+def assert_two_devices_are_one(job, folder):
+    one, two = folder / "one", folder / "two"
+    processes = [
+        start(one, *job, before=without_batch_norm),
+        start(two, *job, "--strategy", "mirrored", before=two_devices_without_batch_norm),
+    ]
+    assert [finish(each) for each in processes] == [0, 0], output(two).read_text()[-3000:]
+    assert_same_curves(curves(two), curves(one))
+    for a, b in zip(state(two), state(one), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
     out = tmp_path / "run"
     run_workers(out, workers, *job, "--strategy", "multiworker", before=without_batch_norm)
     assert_same_curves(curves(out), one)
     assert_equal_weights(out, workers)
+    # The chief alone has a console and TensorBoard.
+    assert output(out).read_text().count("Epoch 3/3  loss ") == 1
+    for part in ("train", "validation"):
+        assert len(list((out / "tensorboard" / part).glob("events.out.tfevents.*"))) == 1
+
+
+def test_three_workers_with_batch_norm_hold_the_same(job, tmp_path):
+    out = tmp_path / "run"
+    run_workers(out, 3, *job, "--epochs", 1, "--strategy", "multiworker", before=with_batch_norm)
+    assert_equal_weights(out, 3)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -210,5 +253,11 @@ def test_what_cannot_be_shared_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="set TF_CONFIG in each, or start them with srun"):
         open_devices("multiworker")
     assert open_devices("auto") == Devices(), "one processor and no workers"
+    two = Devices(SimpleNamespace(num_replicas_in_sync=2))
+    two.check_batch(128, 96)
+    with pytest.raises(ValueError, match=r"of the 2 devices .* got 128, but only 97 "):
+        two.check_batch(128, 97)
+    with pytest.raises(ValueError, match="of the 2 devices that share it, got 27"):
+        two.check_batch(27, 97)
     with pytest.raises(ValueError, match=r"strategy should be 'none', .* got 'horovod'"):
         TrainConfig(model="mobilenet", dataset="fashion_mnist_small", strategy="horovod")

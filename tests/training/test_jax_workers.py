@@ -6,9 +6,12 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
+import tflite_export
 import training
 from training import jax_workers
 
@@ -67,6 +70,24 @@ def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_p
     smooth = np.eye(3)[labels] * 0.9 + 0.1 / 3
     loss = -np.mean(np.sum(smooth * np.log(np.clip(scores, 1e-7, 1)), axis=1))
     assert loss == pytest.approx(best["val_loss"], abs=1e-5), "outputs differ from those on JAX"
+
+    file = Interpreter(model_content=tflite_export.convert(model).content)
+    file.allocate_tensors()
+    (given,), (taken,) = file.get_input_details(), file.get_output_details()
+    for image, expected in zip(images[:8], scores, strict=False):
+        file.set_tensor(given["index"], image[None])
+        file.invoke()
+        np.testing.assert_allclose(file.get_tensor(taken["index"])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"ema": 0.9}, {"qat": True}, {"track": "mlflow"}])
+def test_what_belongs_to_the_other_way_is_refused(images, tmp_path, monkeypatch, changes):
+    changes = {"dataset": f"image_folder:{images}", "epochs": 1, "init": "imagenet", **changes}
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    (name,) = changes.keys() - {"dataset", "epochs", "init"}
+    with pytest.raises(ValueError, match=f"{name}=.* does not go with training.jax_workers"):
+        jax_workers.train(training.TrainConfig(**CONFIG | changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_backend_is_refused(images, tmp_path):

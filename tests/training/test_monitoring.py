@@ -236,6 +236,39 @@ def test_mlflow_gets_one_run(monkeypatch, tmp_path):
     assert json.loads(stored.read_text()) == {"mlflow": "f00d"}
 
 
+def test_an_outage_of_the_server_warns(monkeypatch, tmp_path):
+    class Outage(FakeMLflow):
+        def log_metrics(self, numbers, step):
+            if step != 1:
+                super().log_metrics(numbers, step)
+            else:
+                raise ConnectionError("no route to host")
+
+        def log_artifact(self, _):
+            raise ConnectionError("no route to host")
+
+        def end_run(self, status):
+            super().end_run(status)
+            raise ConnectionError("no route to host")
+
+    mlflow = Outage()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    tracker = MLflow("name", {}, tmp_path / "tracking.json", [tmp_path / "report.html"])
+    tracker.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.25)))
+    tracker.on_train_begin()
+    tracker.on_epoch_end(0, {"loss": 1.0})
+    message = r"mlflow cannot be reached: ConnectionError\('no route to host'\)"
+    with pytest.warns(UserWarning, match=message):
+        tracker.on_epoch_end(1, {"loss": 0.75})
+    tracker.on_epoch_end(2, {"loss": 0.5})
+    with pytest.warns(UserWarning, match=message):
+        tracker.on_run_end({"test_top1": 0.5})
+    with pytest.warns(UserWarning, match=message):
+        tracker.close(None)
+    assert [step for name, _, step in mlflow.sent if name == "loss"] == [0, 2]
+    assert mlflow.ended == ["FINISHED"]
+
+
 @pytest.mark.parametrize("found", [None, types.ModuleType("mlflow")], ids=["none", "a folder"])
 def test_a_tracker_that_is_not_installed(monkeypatch, tmp_path, found):
     monkeypatch.setitem(sys.modules, "mlflow", found)

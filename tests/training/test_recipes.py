@@ -10,6 +10,7 @@ import yaml
 import keras_archs
 import training
 from keras_archs import cli
+from training import monitoring
 from training.recipes import list_recipes, recipe_text
 
 MODELS = {
@@ -161,6 +162,48 @@ def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
     assert config.recipe == "fast 2"
     assert config.batch_size == training.TrainConfig.model_fields["batch_size"].default
     assert call(*words, "--recipe", "fats")[0] == 2
+
+
+def test_command_line_takes_back_what_the_recipe_sets(call, monkeypatch, tmp_path):
+    own = {"ema": 0.9, "clip_norm": 1.0, "layer_decay": 0.5, "freeze": 3, "image_size": 32}
+    path = write(tmp_path / "own.yaml", settings={**own, "crop": "resized", "data_dir": "x"})
+    found = []
+
+    def train(config, out, overwrite):  # noqa: ARG001
+        found.append(config)
+        raise training.TrainingStopped("enough")
+
+    monkeypatch.setattr(training, "train", train)
+    words = ["train", "--model", "mobilenet", "--dataset", "any", "--out", tmp_path / "run"]
+    words += ["--recipe", path, "--model-arg", 'attention={"3": "se", "4": null}']
+    for name in [*own, "data_dir", "crop"]:
+        words += [f"--{name.replace('_', '-')}", "none"]
+    assert call(*words)[0] == 1
+    (config,) = found
+    assert [getattr(config, name) for name in [*own, "data_dir"]] == [None] * 6
+    assert config.crop == "none", "which is a value of its own"
+    assert config.model_args == {"attention": {3: "se", 4: None}}
+
+
+def test_the_same_command_with_resume(call, images, tiny, monkeypatch, tmp_path):
+    path = write(tmp_path / "own.yaml", settings={"epochs": 2, "ema": 0.9, "learning_rate": 0.01})
+    words = ["train", "--recipe", path, "--out", tmp_path / "run"]
+    rest = ["--model", tiny, "--dataset", f"image_folder:{images}", "--image-size", 32]
+    rest += ["--batch-size", 32, "--track", "none"]
+
+    def stop(*_):
+        raise training.TrainingStopped("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring.TensorBoard, "on_epoch_end", stop)
+        assert call(*words, *rest)[0] == 1
+    code, _, err = call(*words, *rest, "--resume", "--ema", 0.5)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "other settings: ema: 0.5 given, 0.9 in the run. Give" in err
+    code, _, err = call(*words, "--resume", "--batch-size", 32, "--epochs", 3)
+    assert "other settings: epochs: 3 given, 2 in the run. Give" in err
+    assert call(*words, *rest, "--resume")[0] == 0
+    assert training.load_run(tmp_path / "run").settings.config.recipe == "fast 2"
 
 
 def test_command_line_lists_and_prints(call):

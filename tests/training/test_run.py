@@ -1,8 +1,11 @@
 """Training runs from end to end, on small images made here."""
 
 import csv
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import keras_archs
 import training
+from training import monitoring, run
 from training.optimization import make_optimizer, make_schedule
+from training.run_folder import RunFolder
 
 EPOCHS = 14
 
@@ -119,6 +125,60 @@ def test_one_seed_gives_one_run(images, tiny, tmp_path):
         np.testing.assert_allclose(one, other, atol=5e-3)
 
 
+class Stop(monitoring.TensorBoard):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def begin(images, tiny, tmp_path, monkeypatch):
+    """Trains the first of two epochs; returns the run's folder."""
+
+    def run(**changes):
+        changes = {"model": tiny, "model_args": {}, "epochs": 2, "batch_size": 32, **changes}
+        with monkeypatch.context() as patch:
+            patch.setattr(monitoring, "TensorBoard", Stop)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(config(images, **changes), tmp_path / "run")
+        return tmp_path / "run"
+
+    return run
+
+
+def test_blocks_by_level_are_read_back(begin):
+    out = begin(model_args={"attention": {2: "eca"}})
+    training.resume(out)
+    run = training.load_run(out)
+    assert any(isinstance(layer, keras_archs.layers.ECA) for layer in run.model().layers)
+    assert training.continue_from(out).model_args == {"attention": {2: "eca"}}
+
+
+def test_a_dataset_that_has_grown_is_refused(begin, images, tmp_path):
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    out = begin(dataset=f"image_folder:{copy}")
+    for i in range(10):
+        shutil.copy(copy / "red" / "0.png", copy / "red" / f"new{i}.png")
+    with pytest.raises(ValueError, match=r"has changed.*had 96 train, .* and has now 104 train, "):
+        training.resume(out)
+    for path in copy.glob("red/new*"):
+        path.unlink()
+    stored = out / "config.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"images": None}))
+    assert training.resume(out)["epochs"] == 2, "a run of before the images were counted"
+
+
+def test_weights_that_are_not_finite_are_no_beginning(images, tiny, tmp_path):
+    model = keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=3)
+    model.get_layer("conv").kernel.assign(np.full((3, 3, 3, 16), np.nan))
+    model.save(tmp_path / "nan.keras")
+    settings_ = config(images, model=tiny, model_args={}, init=str(tmp_path / "nan.keras"))
+    with pytest.raises(ValueError, match=r"init='.*nan\.keras' has weights that are not finite"):
+        training.train(settings_, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(images, tmp_path, precision):
     """With all that is done to gradients and scores."""
@@ -156,8 +216,9 @@ def test_other_folders_are_never_written_to(images, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="not empty and holds no run"):
             training.train(config(images), tmp_path, overwrite=overwrite)
-    with pytest.raises(ValueError, match="is a file"):
-        training.train(config(images), tmp_path / "thesis.tex")
+    for out in ("thesis.tex", "thesis.tex/run", "thesis.tex/all/run"):
+        with pytest.raises(ValueError, match=r"thesis\.tex' is a file"):
+            training.train(config(images, dataset="none"), tmp_path / out)
     with pytest.raises(ValueError, match="holds no run"):
         training.resume(tmp_path)
     (tmp_path / "config.json").write_text('{"config": {')
@@ -165,10 +226,54 @@ def test_other_folders_are_never_written_to(images, tmp_path):
         training.load_run(tmp_path)
 
 
+@pytest.mark.parametrize("out", ["run", "many/runs"])
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, out):
+    def read_only(name, flags, mode=0o777, **_):  # noqa: ARG001
+        raise OSError(errno.EROFS, "Read-only file system", name)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(ValueError, match=f"out='.*{out}' cannot be written to: .*Read-only"):
+        training.train(config("nowhere"), tmp_path / out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_while_the_first_or_an_earlier_run_goes(begin, images, tiny, monkeypatch):
+    out = begin()
+    again = config(images, model=tiny, model_args={}, epochs=1, batch_size=32)
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_settings", kill)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(again, out, overwrite=True)
+    assert list(out.iterdir()) == []
+    (out / ".config.json.0a1b2c3d").write_text('{"config')
+    training.train(again, out)
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("step", ["plot_curves", "write_report", "write_json"])
+def test_a_full_disk_behind_the_last_epoch(begin, monkeypatch, step):
+    out = begin()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, step, full)
+        with pytest.raises(training.TrainingStopped, match=r"No space left.*--resume goes on"):
+            training.resume(out)
+    assert training.resume(out)["epochs"] == 2
+
+
 BAD = [
     ({"model": "mobilnet"}, "Did you mean 'mobilenet'"),
     ({"model_args": {"alfa": 0.5}}, "Did you mean 'alpha'"),
     ({"model_args": {"classes": 5}}, "model_args may not set 'classes'"),
+    ({"model_args": {"attention": keras.layers.ReLU()}}, "attention=<ReLU .* cannot be stored"),
+    ({"model_args": {"attention": {3: keras.layers.ReLU()}}}, "attention=.*cannot be stored"),
     ({"epochs": 0}, "epochs should be greater than or equal to 1, got 0"),
     ({"batch_size": -1}, "batch_size"),
     ({"learning_rate": 0}, "learning_rate should be greater than 0, got 0"),

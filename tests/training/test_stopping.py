@@ -80,11 +80,37 @@ class WeightTurnsNan(Happening):
             kernel.assign(kernel * np.nan)
 
 
+class LastWeightTurnsNan(Happening):
+    """Behind the last step, so that no loss of training meets it."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if batch == STEPS - 1:
+            kernel = self.model.get_layer("depthwise").kernel
+            kernel.assign(kernel * np.nan)
+
+
 class DiskFull(Happening):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+
+
+class DiskFullInAnEpoch(Happening):
+    """In the middle of the second one, behind its first checkpoint."""
+
+    epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if (self.epoch, batch) == (1, 3):
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
 
 
 def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
@@ -102,7 +128,7 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     # The same command again will do as well.
     process = start(out, *arguments, "--resume", before=SignalInValidation.happen)
     assert finish(process) == 130
-    assert f"Warning: The checkpoint {str(newest)!r} cannot be read" in output(out).read_text()
+    assert f"Warning: The checkpoint {str(newest)!r} is damaged (" in output(out).read_text()
     assert f"SIGINT has stopped the run in {str(out)!r} at epoch" in last_line(out)
     assert f"step {STEPS} of {STEPS}" in last_line(out)
 
@@ -139,6 +165,10 @@ def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     ends_with(next_step, "--resume", step="open_dataset")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
+    metrics = training.load_run(out).folder.read_metrics()
+    images, seconds = EPOCHS * STEPS * 16, metrics["training_seconds"]  # of both processes
+    assert seconds > 0
+    assert metrics["training_images_per_second"] == pytest.approx(images / seconds, 0.2)
 
 
 def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
@@ -155,11 +185,15 @@ def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
     assert_equal_runs(out, whole)
 
 
-def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path):
+@pytest.mark.parametrize("happening", [DiskFull, DiskFullInAnEpoch])
+def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path, happening):
     out = tmp_path / "run"
-    assert finish(start(out, *arguments, before=DiskFull.happen)) == 1
+    assert finish(start(out, *arguments, before=happening.happen)) == 1
     assert last_line(out).startswith(f"Stopped: The run's folder {str(out)!r} cannot be written to")
+    assert last_line(out).endswith(f"{str(checkpoints(out)[-1])!r} is whole, --resume goes on.")
     assert not (out / "saving.keras").exists()
+    assert not list((out / "checkpoints").glob(".*"))
+    assert len(training.load_run(out).folder.history()) == 1
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
 
@@ -184,6 +218,16 @@ def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
     ):
         training.train(hot, tmp_path / "run")
     assert stop.value.exit_code == 1
+
+
+def test_nothing_is_written_of_an_epoch_that_ends_with_nan(config, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "TensorBoard", LastWeightTurnsNan)
+        with pytest.raises(training.TrainingStopped, match="not finite at epoch 1, step 6 of 6"):
+            training.train(config, out)
+    assert {path.name for path in out.iterdir()} == {"config.json", "checkpoints", "tensorboard"}
+    assert training.resume(out)["epochs"] == 2
 
 
 def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):

@@ -83,7 +83,10 @@ def _enter(tf_config: str, weights: Path, before: Callable[[], None] | None) -> 
         before()
     os.environ["TF_CONFIG"] = tf_config
     _Witness.path = weights
-    run.monitors_of = lambda *_, **__: Monitors(_Witness())
+    real = run.monitors_of
+    run.monitors_of = lambda *given, **options: Monitors(
+        *real(*given, **options).callbacks, _Witness()
+    )
 
 
 class _Witness(Monitor):

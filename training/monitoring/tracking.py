@@ -3,7 +3,9 @@
 import importlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from training.monitoring.monitor import Monitor
 
 class Tracker(Monitor):
     """Sends each epoch's figures, and the finished run's figures and files.
+
+    A run does not begin without its tracker; what cannot be sent later on is lost, with a warning.
 
     Args:
         name: of the run.
@@ -44,12 +48,26 @@ class Tracker(Monitor):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = float(self.model.optimizer.learning_rate)
-        self.log(epoch, {**(logs or {}), "learning_rate": rate})
+        with self._warning():
+            self.log(epoch, {**(logs or {}), "learning_rate": rate})
 
     def on_run_end(self, metrics: Mapping[str, Any]) -> None:
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        self.end(numbers)
+        with self._warning():
+            self.end(numbers)
         self._finished = True
+
+    def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+        with self._warning():
+            self.finish()
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        """A server that is out of reach is no reason to lose a run."""
+        try:
+            yield
+        except Exception as error:  # the packages share no class of errors
+            warnings.warn(f"{self.package} cannot be reached: {error!r}", stacklevel=2)
 
     def start(self, identifier: str | None) -> str:
         """Begins a run or goes on with that of the identifier; returns the identifier."""
@@ -59,6 +77,10 @@ class Tracker(Monitor):
         raise NotImplementedError
 
     def end(self, numbers: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Closes the run, as one that has finished or failed."""
         raise NotImplementedError
 
 
@@ -87,7 +109,7 @@ class WandB(Tracker):
         kinds = {".png": self.api.Image, ".html": self.api.Html}
         self.run.log({file.stem: kinds[file.suffix](str(file)) for file in self.files})
 
-    def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+    def finish(self) -> None:
         if self.run:
             self.run.finish(exit_code=0 if self._finished else 1)
 
@@ -116,7 +138,7 @@ class MLflow(Tracker):
         for file in self.files:
             self.api.log_artifact(file)
 
-    def close(self, error: BaseException | None) -> None:  # noqa: ARG002
+    def finish(self) -> None:
         if self.api.active_run():
             self.api.end_run("FINISHED" if self._finished else "FAILED")
 
