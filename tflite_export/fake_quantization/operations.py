@@ -87,6 +87,24 @@ def factor_and_shift(layer: Any, channels: int) -> list[np.ndarray]:
     return [(other - shift).reshape(1, 1, -1, 1) / PROBE, shift.ravel()]
 
 
+def separate(layer: layers.SeparableConv2D) -> tuple[Any, np.ndarray, layers.Conv2D]:
+    """A depthwise layer with fake quantisation, its kernel, and the convolution behind it."""
+    config = layer.get_config()
+    kept = ("kernel_size", "padding", "dilation_rate", "strides", "depth_multiplier")
+    depthwise = QuantizedDepthwiseConv2D(
+        **{key: config[key] for key in (*kept, "trainable")},
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+        dtype="float32",
+    )
+    kept = ("filters", "use_bias", "activation", "name", "trainable")
+    pointwise = layers.Conv2D(kernel_size=1, dtype="float32", **{key: config[key] for key in kept})
+    kernel, *weights = layer.get_weights()
+    pointwise.build((None, None, None, weights[0].shape[2]))
+    pointwise.set_weights(weights)
+    return depthwise, kernel, pointwise
+
+
 def is_followed_inside(operation: Any, user: Any) -> bool:
     """Whether TFLite gives what an operation computes no range in front of its only user."""
     if type(user).__name__ == "Concatenate":

@@ -28,6 +28,7 @@ from tflite_export.fake_quantization.operations import (
     activation_of,
     factor_and_shift,
     is_followed_inside,
+    separate,
     unknown,
 )
 
@@ -134,25 +135,13 @@ class _Rewriter:
         return step
 
     def _separable(self, layer: Any) -> Step:
-        config = layer.get_config()
-        kept = ("kernel_size", "padding", "dilation_rate", "strides", "depth_multiplier")
-        depthwise = QuantizedDepthwiseConv2D(
-            **{key: config[key] for key in (*kept, "trainable")},
-            use_bias=False,
-            name=f"{layer.name}_depthwise",
-            dtype="float32",
-        )
-        kept = ("filters", "use_bias", "activation", "name", "trainable")
-        pointwise = layers.Conv2D(
-            kernel_size=1, dtype="float32", **{key: config[key] for key in kept}
-        )
-        kernel, *weights = layer.get_weights()
-        pointwise.build((None, None, None, weights[0].shape[2]))
-        pointwise.set_weights(weights)
+        depthwise, kernel, pointwise = separate(layer)
         end = self._kernel(pointwise, place=layer)
-        return lambda x: end(
-            self._range(depthwise.name, self._with_weights(depthwise, x, [kernel]))
-        )
+
+        def step(x: Any) -> Any:
+            return end(self._range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
+
+        return step
 
     def _affine(self, layer: Any) -> Step:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
