@@ -279,6 +279,23 @@ def test_the_file_has_the_models_ranges():
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("largest", [0.3, 2.9, 3.7, 11.0, 90.0])
+@pytest.mark.parametrize("function", ["hard_silu", "silu", "hard_sigmoid", "sigmoid", "tanh"])
+def test_an_activation_gives_the_files_integers_for_each_input(function, largest):
+    source = keras.Input((1, 1, 256))
+    x = layers.Activation(function)(source)
+    images = np.linspace(-largest, largest / 2, 256, dtype="float32").reshape(1, 1, 1, -1)
+    aware = quantize_aware(keras.Model(source, layers.Flatten()(x)), images)
+    interpreter = open_file(to_int8(aware), OpResolverType.AUTO)
+    steps = steps_off(interpreter, images, aware.predict(images, verbose=0))
+    if function == "hard_silu":
+        assert steps.max() == 0
+    else:
+        # At 11, one in four of hard-sigmoid's sums lies halfway between two steps.
+        assert steps.max() <= 1
+        assert np.mean(steps == 0) > 0.9
+
+
 def test_the_file_has_the_models_weights():
     """All of them: the converter's own arithmetic differs in the last bit, which moves some."""
     numbers = np.random.default_rng(0)
