@@ -5,7 +5,6 @@ without memory for their weights.
 """
 
 import ast
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import keras
 
 import keras_archs
+from docs import tables
 from keras_archs.graph import symbolic
 
 FOLDER = Path(__file__).parent
@@ -57,8 +57,7 @@ class Measured:
 
 
 def published() -> list[Published]:
-    with (FOLDER / "published.csv").open() as file:
-        return [Published(**row) for row in csv.DictReader(file)]
+    return [Published(**row) for row in tables.read(FOLDER / "published.csv")]
 
 
 def measure(row: Published) -> Measured:

@@ -105,4 +105,4 @@ def test_race_on_few_images():
 @pytest.mark.slow
 def test_int8_on_few_images():
     printed = fashion_mnist("int8-mobilenet-0.25", "--epochs", "1")
-    assert "network mobilenet-0.25, seed 0, epochs 1, keras_top1 0." in printed
+    assert "network mobilenet-0.25, seed 0, pixels 64, epochs 1, keras_top1 0." in printed

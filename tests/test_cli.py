@@ -262,7 +262,7 @@ BAD_EXPORT = [
     (["--quantize", "int8", "--calibration-size", "3"], ["representative", "50", "3"]),
     (["--min-agreement", "99"], ["min_agreement", "from 0 to 1", "99"]),
     (["--auto"], ["auto", "int8", "'none'"]),
-    (["--dataset", "mnist"], ["--dataset", "has its own"]),
+    (["--dataset", "image_folder:nowhere"], ["nowhere"]),
 ]
 
 

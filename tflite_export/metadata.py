@@ -139,15 +139,13 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
             f"metadata has {len(names)} class names for {classifier.classes} classes."
         )
 
-    files = {FACTS: "", LABELS: "\n".join(names or ()) + "\n"}
-    if names is None:
-        del files[LABELS]
+    labelled = {} if names is None else {LABELS: "\n".join(names) + "\n"}
     # The standard's labels are one for each output.
     labels = LABELS if names and len(names) == classifier.scores else None
-    network = add_metadata(content, metadata, labels, [*files])
+    network = add_metadata(content, metadata, labels, [FACTS, *labelled])
     facts = {"format": _FORMAT, **asdict(metadata), "crc32": zlib.crc32(network)}
     del facts["class_names"]  # they are in the other file
-    files[FACTS] = json.dumps(facts, indent=1) + "\n"
+    files = {FACTS: json.dumps(facts, indent=1) + "\n", **labelled}
     file = io.BytesIO()
     file.write(network)
     with zipfile.ZipFile(file, "a") as archive:  # not compressed: the standard's readers want it

@@ -80,8 +80,7 @@ def prepare(
             copied, or its end does not tell whether it gives logits.
     """
     image_shape(model)
-    # It may be sequential, or have its one output in a list.
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    model = _functional(model)
     check_quantization(model)
     stuck = next(_not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
@@ -104,18 +103,21 @@ def unfolded(model: keras.Model, scores: Scores) -> keras.Model:
     if scores == "model":
         return in_float32(model)
     with _float32():
-        whole = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-        return _ending_in(float32_copy(whole), scores)
+        return _ending_in(float32_copy(_functional(model)), scores)
 
 
 def own_activation(model: keras.Model) -> str | None:
     """What turns logits into probabilities at a model's end, "softmax" or "sigmoid", if it does."""
-    # It may be sequential, or have its one output in a list.
-    last = ending(keras.Model(model.inputs[0], model.outputs[0]))[-1]
+    last = ending(_functional(model))[-1]
     if isinstance(last, keras.layers.Softmax):
         return "softmax"
     activation = getattr(last, "activation", None)
     return activation.__name__ if activation in _ENDS else None
+
+
+def _functional(model: keras.Model) -> keras.Model:
+    """The same layers: `model` may be sequential, or have its one output in a list."""
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def ending(model: keras.Model) -> list[Any]:

@@ -363,12 +363,7 @@ def pipeline(rounds: int, quick: bool) -> Iterator[Row]:
     count = 64 if quick else 2048  # so many that the start is little of an epoch
     with tempfile.TemporaryDirectory() as folder:
         photos.write(Path(folder), count)
-        candidates = photos.candidates(Path(folder))
-        # Only that: the datasets are open already.
-        epochs: dict[str, Callable[[], float]] = {
-            name: functools.partial(_epoch, batches) for name, batches in candidates.items()
-        }
-        seconds = interleaved(epochs, rounds)
+        seconds = _epochs(photos.candidates(Path(folder)), rounds)
     ours = seconds.pop(photos.OURS)
     for name, values in seconds.items():
         yield Row(
@@ -382,16 +377,20 @@ def augmentation(rounds: int, quick: bool) -> Iterator[Row]:
     """Epochs of images in memory that are varied or mixed."""
     count = 2 * augmentations.BATCH if quick else 512
     for name, candidates in augmentations.candidates(count).items():
-        epochs: dict[str, Callable[[], float]] = {
-            whose: functools.partial(_epoch, batches) for whose, batches in candidates.items()
-        }
-        seconds = interleaved(epochs, rounds)
+        seconds = _epochs(candidates, rounds)
         ours, theirs = seconds[augmentations.OURS], seconds[augmentations.KERAS]
         yield Row(
             "augmentation", name, f"{augmentations.SIZE} px, batch {augmentations.BATCH}",
             count / statistics.median(ours), "images/s", augmentations.KERAS,
             count / statistics.median(theirs), ratio(theirs, ours),
         )  # fmt: skip
+
+
+def _epochs(datasets: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of epochs, in turns; the datasets are open already."""
+    return interleaved(
+        {name: functools.partial(_epoch, batches) for name, batches in datasets.items()}, rounds
+    )
 
 
 def _epoch(batches: Any) -> float:

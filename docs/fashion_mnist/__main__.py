@@ -24,7 +24,7 @@ INT8 = {f"int8-{name}": name for name in int8.NETWORKS}
 PARTS = [*VARIANTS, BEST, "race", *INT8]
 EXPLAINED = {
     "families": "A small network of each family by the recipe `fast`, on"
-    " 54,000 of the training images; the others choose the epoch. The last row is of a network"
+    " 54,000 of the training images; the others choose the epoch. The row `best` is of a network"
     f" trained at length, at {LONG.image_size} pixels with"
     f" {', '.join(f'{name} {value}' for name, value in LONG.other.items())}, on all training"
     " images; its last epoch counts. Minutes and images a second include the validation and the"

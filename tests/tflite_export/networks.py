@@ -45,3 +45,8 @@ def stripes(count, seed=0):
     waves = 0.15 * np.sin(across * 1.2 + phase)[..., None]
     images = waves + numbers.normal(0, 0.3, (count, *SHAPE))
     return images.astype(np.float32), labels
+
+
+def as_pixels(images):
+    """Images in [-1, 1] as bytes, uint8."""
+    return np.clip(np.round(images * 127.5 + 127.5), 0, 255).astype(np.uint8)

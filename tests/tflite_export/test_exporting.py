@@ -12,7 +12,7 @@ from PIL import Image
 from keras_archs import exporting, files
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
-from tests.tflite_export.networks import SHAPE, stripes
+from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tflite_export import Classifier, ParityError, read_metadata
 
 CLASSES = ("across", "diagonal", "down", "other")
@@ -26,8 +26,7 @@ def place(tmp_path_factory, trained):
     for number, (image, label) in enumerate(zip(*stripes(160, seed=4), strict=True)):
         target = folder / "images" / CLASSES[label]
         target.mkdir(parents=True, exist_ok=True)
-        pixels = np.clip(np.round(image * 127.5 + 127.5), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(target / f"{number}.png")
+        Image.fromarray(as_pixels(image)).save(target / f"{number}.png")
     return folder
 
 

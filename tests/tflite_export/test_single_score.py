@@ -13,7 +13,7 @@ from PIL import Image
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
-from tests.tflite_export.networks import SHAPE, stripes
+from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tests.tflite_export.test_metadata import entries
 from tflite_export import (
     KINDS,
@@ -34,8 +34,7 @@ NAMES = ("straight", "slanted")
 def pictures(count, seed):
     """Stripes as pixels, and whether they are slanted."""
     images, directions = stripes(count, seed)
-    pixels = np.clip(np.round(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
-    return pixels, (directions >= 2).astype(int)
+    return as_pixels(images), (directions >= 2).astype(int)
 
 
 PIXELS, LABELS = pictures(400, seed=1)

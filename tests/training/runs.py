@@ -24,6 +24,14 @@ ARGUMENTS += ["--image-size", "32", "--batch-size", "16"]
 TINY = ["--model", "tinynet", *ARGUMENTS[-4:]]
 """The same for the network that `tests.training.tiny_net` adds to those that there are."""
 
+
+def tiny_config(folder: Path, **settings: Any) -> training.TrainConfig:
+    """The settings of a run of that network on a folder of images."""
+    return training.TrainConfig(
+        model="tinynet", dataset=f"image_folder:{folder}", image_size=32, **settings
+    )
+
+
 # Importing TensorFlow takes longer than these runs: once is enough.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["keras_archs.cli", __name__])

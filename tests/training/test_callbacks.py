@@ -9,6 +9,7 @@ import pytest
 
 import training
 from keras_archs.errors import InputError
+from tests.training.runs import tiny_config
 from training import run as run_module
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -18,13 +19,7 @@ EPOCHS, PATIENCE = 9, 3
 
 @pytest.fixture
 def config(images):
-    return training.TrainConfig(
-        model="tinynet",
-        dataset=f"image_folder:{images}",
-        image_size=32,
-        batch_size=32,
-        epochs=EPOCHS,
-    )
+    return tiny_config(images, batch_size=32, epochs=EPOCHS)
 
 
 class Interrupt(keras.callbacks.Callback):

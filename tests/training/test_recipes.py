@@ -144,8 +144,9 @@ def call(monkeypatch, capfd):
     return run
 
 
-def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
-    path = write(tmp_path / "own.yaml", settings={"epochs": 9, "ema": 0.9, "flip": False})
+@pytest.fixture
+def configs(monkeypatch):
+    """Those of the runs that the command would have begun."""
     found = []
 
     def train(config, out, overwrite):  # noqa: ARG001
@@ -153,10 +154,15 @@ def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
         raise training.TrainingStopped("enough")
 
     monkeypatch.setattr(training, "train", train)
+    return found
+
+
+def test_command_line_comes_over_the_recipe(call, configs, tmp_path):
+    path = write(tmp_path / "own.yaml", settings={"epochs": 9, "ema": 0.9, "flip": False})
     words = ["train", "--model", "mobilenet", "--dataset", "any", "--out", tmp_path / "run"]
     # 5 is what TrainConfig has by itself.
     call(*words, "--recipe", path, "--epochs", 5, "--freeze", 3, "--alpha", 0.5)
-    config = found[0]
+    config = configs[0]
     assert (config.epochs, config.ema, config.flip, config.freeze) == (5, 0.9, False, 3)
     assert config.model_args == {"alpha": 0.5}
     assert config.recipe == "fast 2"
@@ -164,22 +170,15 @@ def test_command_line_comes_over_the_recipe(call, monkeypatch, tmp_path):
     assert call(*words, "--recipe", "fats")[0] == 2
 
 
-def test_command_line_takes_back_what_the_recipe_sets(call, monkeypatch, tmp_path):
+def test_command_line_takes_back_what_the_recipe_sets(call, configs, tmp_path):
     own = {"ema": 0.9, "clip_norm": 1.0, "layer_decay": 0.5, "freeze": 3, "image_size": 32}
     path = write(tmp_path / "own.yaml", settings={**own, "crop": "resized", "data_dir": "x"})
-    found = []
-
-    def train(config, out, overwrite):  # noqa: ARG001
-        found.append(config)
-        raise training.TrainingStopped("enough")
-
-    monkeypatch.setattr(training, "train", train)
     words = ["train", "--model", "mobilenet", "--dataset", "any", "--out", tmp_path / "run"]
     words += ["--recipe", path, "--model-arg", 'attention={"3": "se", "4": null}']
     for name in [*own, "data_dir", "crop"]:
         words += [f"--{name.replace('_', '-')}", "none"]
     assert call(*words)[0] == 1
-    (config,) = found
+    (config,) = configs
     assert [getattr(config, name) for name in [*own, "data_dir"]] == [None] * 6
     assert config.crop == "none", "which is a value of its own"
     assert config.model_args == {"attention": {3: "se", 4: None}}

@@ -19,6 +19,7 @@ from tests.training.runs import (
     finish,
     output,
     start,
+    tiny_config,
     wait_for,
 )
 from training import monitoring, run
@@ -62,6 +63,17 @@ class SignalInValidation(Happening):
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def turn_nan(model: keras.Model) -> None:
+    kernel = model.get_layer("depthwise").kernel
+    kernel.assign(kernel * np.nan)
+
+
+def fill_disk() -> None:
+    """No file of this process can grow beyond 10 kB any more."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+
+
 class WeightTurnsNan(Happening):
     """Once, in the middle of the second epoch."""
 
@@ -76,8 +88,7 @@ class WeightTurnsNan(Happening):
         super().on_train_batch_end(batch, logs)
         if (self.epoch, batch) == (1, 2) and not self.done:
             self.done = True
-            kernel = self.model.get_layer("depthwise").kernel
-            kernel.assign(kernel * np.nan)
+            turn_nan(self.model)
 
 
 class LastWeightTurnsNan(Happening):
@@ -86,15 +97,13 @@ class LastWeightTurnsNan(Happening):
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
         if batch == STEPS - 1:
-            kernel = self.model.get_layer("depthwise").kernel
-            kernel.assign(kernel * np.nan)
+            turn_nan(self.model)
 
 
 class DiskFull(Happening):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+        fill_disk()
 
 
 class DiskFullInAnEpoch(Happening):
@@ -109,8 +118,7 @@ class DiskFullInAnEpoch(Happening):
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
         if (self.epoch, batch) == (1, 3):
-            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+            fill_disk()
 
 
 def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
@@ -200,13 +208,21 @@ def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path, happening):
 
 @pytest.fixture
 def config(images):
-    return training.TrainConfig(
-        model="tinynet",
-        dataset=f"image_folder:{images}",
-        image_size=32,
-        batch_size=16,
-        epochs=2,
-    )
+    return tiny_config(images, batch_size=16, epochs=2)
+
+
+@pytest.fixture
+def stop(config, tmp_path, monkeypatch):
+    """Stops a run by what happens in it; returns the run's folder."""
+
+    def run(happening, match):
+        with monkeypatch.context() as patch:
+            patch.setattr(monitoring, "TensorBoard", happening)
+            with pytest.raises(training.TrainingStopped, match=match):
+                training.train(config, tmp_path / "run")
+        return tmp_path / "run"
+
+    return run
 
 
 def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
@@ -220,23 +236,14 @@ def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
     assert stop.value.exit_code == 1
 
 
-def test_nothing_is_written_of_an_epoch_that_ends_with_nan(config, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(monitoring, "TensorBoard", LastWeightTurnsNan)
-        with pytest.raises(training.TrainingStopped, match="not finite at epoch 1, step 6 of 6"):
-            training.train(config, out)
+def test_nothing_is_written_of_an_epoch_that_ends_with_nan(stop):
+    out = stop(LastWeightTurnsNan, "not finite at epoch 1, step 6 of 6")
     assert {path.name for path in out.iterdir()} == {"config.json", "checkpoints", "tensorboard"}
     assert training.resume(out)["epochs"] == 2
 
 
-def test_other_settings_are_named_and_refused_unless_forced(config, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(monitoring, "TensorBoard", SignalInValidation)
-        with pytest.raises(training.TrainingStopped, match="epoch 1, step 6 of 6"):
-            training.train(config, out)
-
+def test_other_settings_are_named_and_refused_unless_forced(stop):
+    out = stop(SignalInValidation, "epoch 1, step 6 of 6")
     changes = {"epochs": 3, "batch_size": 32, "on_nan": "rollback"}
     with pytest.raises(ValueError, match="has other settings") as error:
         training.resume(out, changes=changes)
