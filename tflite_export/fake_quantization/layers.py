@@ -178,14 +178,34 @@ class FakeQuantize(keras.layers.Layer):
 
 @register
 class Requantize(keras.layers.Layer):
-    """Rounds a tensor from the steps of its range to those of another one.
+    """Moves values from the steps of one range to those of another one, as XNNPACK does it.
 
-    As XNNPACK does it, whose factor from one to the other is a whole number of 256ths.
+    Its factor from one step to the other is a whole number of 256ths. Leaky ReLU has one such
+    factor for each side of zero.
+
+    Args:
+        slope: of leaky ReLU below zero; 1 where values stay what they are.
+
+    Args of a call: the exact outputs, the inputs, and the steps of the input and of the range.
     """
 
-    def call(self, inputs: Any, source: Any, target: Any) -> Any:
+    def __init__(self, slope: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.slope = slope
+
+    def call(self, outputs: Any, inputs: Any, source: Any, target: Any) -> Any:
         if is_observing() or is_exporting():
-            return inputs
-        factor = ops.round(FRACTION * source / target) / FRACTION
-        steps = ops.floor(ops.round(inputs / source) * factor + 0.5)
-        return inputs + ops.stop_gradient(steps * target - inputs)
+            return outputs
+        above, below = (
+            ops.round(FRACTION * factor * source / target) / FRACTION
+            for factor in (1.0, self.slope)
+        )
+        steps = ops.round(inputs / source)
+        steps = ops.floor(steps * ops.where(steps < 0, below, above) + 0.5)
+        return outputs + ops.stop_gradient(steps * target - outputs)
+
+    def compute_output_spec(self, outputs: Any, *_: Any) -> Any:
+        return keras.KerasTensor(outputs.shape, outputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slope": self.slope}

@@ -180,7 +180,7 @@ class _Rewriter:
             if id(x) not in self._range_of:
                 return x
             steps = self._step(x), fake_quantize(x, measure=True)
-            return self._new(Requantize, f"{operation.name}_part")(x, *steps)
+            return self._new(Requantize, f"{operation.name}_part")(x, x, *steps)
 
         x = compute(*keras.tree.map_structure(change, args))
         return self._note(fake_quantize(x), fake_quantize)
@@ -205,11 +205,15 @@ class _Rewriter:
         if activation == "hard_sigmoid":  # so is this
             x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
             return self._range(name, x * (1 / 6), (0.0, 1.0))
-        if activation == "hard_silu" and id(operation) not in self._followed:
+        if activation in {"hard_silu", "leaky_relu"} and id(operation) not in self._followed:
             place = self._new(FakeQuantize, f"{name}_range")
+            if activation == "hard_silu":
+                move = self._new(HardSwishSteps, f"{name}_steps")
+            else:
+                slope = -float(compute(np.float32([[-1]]))[0, 0])
+                move = self._new(Requantize, f"{name}_steps", slope)
             steps = self._step(x), place(x, measure=True)
-            x = self._new(HardSwishSteps, f"{name}_steps")(compute(x), x, *steps)
-            return self._note(place(x), place)
+            return self._note(place(move(compute(x), x, *steps)), place)
         return self._finish(operation, compute(x), LIMITS.get(activation))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
