@@ -176,18 +176,11 @@ def as_trained(model):
     return model
 
 
-def images_for(model, count=64):
-    """Noise in the pixels of 8 bits that photographs have, scaled to -1..1."""
-    shape = (count, *model.input_shape[1:])
-    pixels = np.random.default_rng(1).integers(0, 256, shape)
-    return (pixels / 127.5 - 1).astype("float32")
-
-
 @pytest.mark.parametrize("make", [mobilenet, residual, gated, branches, attentive])
 def test_the_file_computes_as_the_model_does(make, tmp_path):
     keras.utils.set_random_seed(0)
     model = as_trained(make())
-    images = images_for(model)
+    images = samples("mobilenet", model.input_shape[1], fitted=64, tested=1).train
     names = [layer.name for layer in inner_layers(model)]
     aware = quantize_aware(model, images)
     expected = np.asarray(aware(images))
@@ -255,7 +248,7 @@ def test_the_file_has_the_models_ranges():
     model = keras.Sequential([keras.Input((4, 4, 2)), layers.DepthwiseConv2D(3, activation="relu")])
     model.add(layers.Flatten())
     model.add(layers.Dense(3, activation="softmax"))
-    images = np.random.default_rng(0).uniform(-1, 1, (50, 4, 4, 2)).astype("float32")
+    images = samples("mobilenet", 4, fitted=50, tested=1).train[..., :2]
     images[0, 0, 0] = -1, 1
     aware = quantize_aware(model, images)
     found = {t["name"]: t["quantization_parameters"] for t in details(to_int8(aware))}
@@ -426,3 +419,6 @@ def test_what_cannot_be_trained_is_named(make, message):
 def test_images_must_fit():
     with pytest.raises(InputError, match="representative must be of shape"):
         quantize_aware(build(), IMAGES[:, 1:])
+    noise = np.random.default_rng(0).normal(0, 1, IMAGES.shape).astype("float32")
+    with pytest.raises(InputError, match="representative must be real images, got noise"):
+        quantize_aware(build(), noise)

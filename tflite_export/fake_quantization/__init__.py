@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from tflite_export.calibration import check_real
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization.flattening import flatten
 from tflite_export.fake_quantization.kernels import (
@@ -67,7 +68,7 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
 
     Raises:
         InputError: the model has a layer that cannot be trained for int8, which is named;
-            `representative` does not fit; or Keras' backend is not TensorFlow, whose operation for
+            `representative` does not fit or is noise; or Keras' backend is not TensorFlow, whose operation for
             ranges the converter reads.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.
@@ -81,6 +82,7 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         raise InputError("model is quantisation-aware already; give the float one.")
     if representative is not None:
         check_images("representative", representative, model.input_shape[1:])
+        check_real("representative", representative)
     aware = rewrite(flatten(model))
     if representative is not None:
         calibrate(aware, representative)
