@@ -17,6 +17,7 @@ from keras_archs.graph import inner_layers
 from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
 from tflite_export import is_quantize_aware, quantize_aware
 from tflite_export.fake_quantization import (
+    Ends,
     FakeQuantize,
     QuantizedConv2D,
     QuantizedDense,
@@ -27,12 +28,13 @@ from tflite_export.fake_quantization import (
 IMAGES = stripes(60)[0]
 
 
-def with_range(low, high):
-    layer = FakeQuantize()
-    layer.build((None,))
-    layer.low.assign(low)
-    layer.high.assign(high)
-    return layer
+def rounding(low, high):
+    """A range of these ends, and what it makes of values."""
+    ends = Ends()
+    ends.build((None,))
+    ends.low.assign(low)
+    ends.high.assign(high)
+    return lambda values: FakeQuantize()(values, ends(values))
 
 
 @settings(max_examples=50, deadline=None)
@@ -40,7 +42,7 @@ def with_range(low, high):
 def test_a_tensor_is_rounded_to_256_steps_with_a_zero(low, high, seed):
     """As TFLite does it: `real = scale * (q - zero)` with whole numbers `zero` and q of uint8."""
     values = np.random.default_rng(seed).uniform(1.5 * low - 1, 1.5 * high, 200).astype("float32")
-    rounded = np.asarray(with_range(low, high)(values), "float64")
+    rounded = np.asarray(rounding(low, high)(values), "float64")
     low, high = np.float32(low).astype(float), np.float32(high).astype(float)
     zeros = np.arange(256)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -52,31 +54,33 @@ def test_a_tensor_is_rounded_to_256_steps_with_a_zero(low, high, seed):
     ties = np.abs((values / scale + zero) % 1 - 0.5) < 1e-3
     assert (steps < np.where(ties, 1.001, 1e-3)).all()
     assert scale <= 1.004 * (high - low) / 255
-    ends = np.asarray(with_range(low, high)(np.array([low, 0, high], "float32")))
+    ends = np.asarray(rounding(low, high)(np.array([low, 0, high], "float32")))
     assert ends[1] == 0
     np.testing.assert_allclose(ends[[0, 2]], [low, high], atol=0.501 * scale)
 
 
 def test_gradients_pass_a_range_straight_and_end_outside():
-    layer = with_range(-1.0, 3.0)
+    rounded = rounding(-1.0, 3.0)
     values = tf.constant([-1.5, -0.99, 0.013, 2.99, 3.5])
     with tf.GradientTape() as tape:
         tape.watch(values)
-        total = tf.reduce_sum(layer(values) * [1.0, 2.0, 3.0, 4.0, 5.0])
+        total = tf.reduce_sum(rounded(values) * [1.0, 2.0, 3.0, 4.0, 5.0])
     np.testing.assert_array_equal(tape.gradient(total, values), [0, 2, 3, 4, 0])
 
 
 def test_a_range_follows_training_alone():
-    layer = with_range(-1.0, 1.0)
-    batch = np.array([-3.0, 0.5, 5.0], "float32")
-    layer(batch)
-    layer(batch, training=True, pooled=True)
-    assert (layer.low, layer.high) == (-1.0, 1.0)
-    layer(batch, training=True)
-    np.testing.assert_allclose([layer.low, layer.high], [-1.02, 1.04], rtol=1e-6)
-    fixed = FakeQuantize(limits=(0.0, 255 / 256))
-    fixed(batch, training=True)
-    np.testing.assert_allclose(fixed(np.array([0.3, 2.0], "float32")), [77 / 256, 255 / 256])
+    ends, batch = Ends(), np.array([-3.0, 0.5, 5.0], "float32")
+    ends.build((None,))
+    ends.low.assign(-1.0)
+    ends.high.assign(1.0)
+    ends(batch)
+    ends(batch, training=True, moves=False)
+    assert (ends.low, ends.high) == (-1.0, 1.0)
+    ends([batch[:2], batch[2:]], training=True)
+    np.testing.assert_allclose([ends.low, ends.high], [-1.02, 1.04], rtol=1e-6)
+    fixed = Ends(limits=(0.0, 255 / 256))(batch, training=True)
+    values = FakeQuantize()(np.array([0.3, 2.0], "float32"), fixed)
+    np.testing.assert_allclose(values, [77 / 256, 255 / 256])
 
 
 @pytest.mark.parametrize(
@@ -90,9 +94,9 @@ def test_a_range_follows_training_alone():
 def test_weights_are_rounded_by_channel(layer, plain, axes):
     """A bias has the steps of the products of inputs and kernel, as TFLite adds it to them."""
     plain = plain or layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)
-    step = tf.constant(0.02)
+    ends = tf.constant(-128 * 0.02), tf.constant(127 * 0.02)
     images = 0.02 * np.random.default_rng(0).integers(-100, 100, (2, 7, 7, 3)).astype("float32")
-    layer(images, step)
+    layer(images, ends)
     kernel, _ = layer.get_weights()
     kernel *= np.geomspace(0.01, 100, kernel.shape[-1], dtype="float32")
     kernel[..., 0] = 0  # a dead channel divides by nothing
@@ -102,9 +106,9 @@ def test_weights_are_rounded_by_channel(layer, plain, axes):
     layer.set_weights([kernel, 20.4 * steps])
     plain.build(images.shape)
     plain.set_weights([np.rint(kernel / scale) * scale, 20 * steps])
-    np.testing.assert_allclose(layer(images, step), plain(images), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(layer(images, ends), plain(images), rtol=1e-4, atol=1e-4)
     with tf.GradientTape(persistent=True) as tape:
-        sums = tf.reduce_sum(layer(images, step) ** 2), tf.reduce_sum(plain(images) ** 2)
+        sums = tf.reduce_sum(layer(images, ends) ** 2), tf.reduce_sum(plain(images) ** 2)
     for place in range(2):
         ours, theirs = (
             tape.gradient(total, each.trainable_variables[place].value)
@@ -304,6 +308,27 @@ def test_the_file_has_the_models_weights():
     for shape, numbers in expected.items():
         (index,) = [each["index"] for each in tensors if tuple(each["shape"]) == shape]
         np.testing.assert_array_equal(interpreter.get_tensor(index), numbers)
+
+
+@pytest.mark.parametrize("make", [gated, branches])
+def test_a_model_can_be_cut_behind_each_tensor(make):
+    aware = quantize_aware(make(), samples("mobilenet", 16, fitted=50, tested=1).train)
+    images = samples("mobilenet", 16, tested=8).test
+    expected, cut = aware(images), 0
+    for layer in aware.layers:
+        if not isinstance(layer, FakeQuantize):
+            continue
+        begin = keras.Model(aware.input, layer.output)
+        values = begin(images)
+        assert values.shape[0] == len(images)
+        try:
+            end = keras.Model(layer.output, aware.output)
+        except ValueError:
+            continue  # other tensors go around this one
+        np.testing.assert_array_equal(end(values), expected)
+        np.testing.assert_array_equal(end.predict(values, verbose=0), expected)
+        cut += 1
+    assert cut >= 5
 
 
 def details(content):

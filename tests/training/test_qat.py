@@ -11,7 +11,7 @@ from keras_archs import exporting
 from keras_archs.errors import InputError
 from tests.training.runs import TINY, assert_equal_runs, checkpoints, finish, start, wait_for
 from tflite_export import Classifier, is_quantize_aware
-from tflite_export.fake_quantization import FakeQuantize
+from tflite_export.fake_quantization import Ends
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -80,7 +80,7 @@ def test_a_killed_run_for_int8_is_the_run_that_was_not(images, tiny, tmp_path):
     assert finish(process) == finish(undisturbed) == 0
     assert_equal_runs(out, whole)
     layers = training.load_run(out).model().layers
-    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, FakeQuantize))
+    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, Ends))
 
 
 @pytest.mark.parametrize(

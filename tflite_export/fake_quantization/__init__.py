@@ -19,11 +19,12 @@ from tflite_export.fake_quantization.kernels import (
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
-from tflite_export.fake_quantization.layers import FakeQuantize, exporting, observing
+from tflite_export.fake_quantization.layers import Ends, FakeQuantize, exporting, observing
 from tflite_export.fake_quantization.rewriting import rewrite
 from tflite_export.images import check_images
 
 __all__ = [
+    "Ends",
     "FakeQuantize",
     "QuantizedConv1D",
     "QuantizedConv2D",

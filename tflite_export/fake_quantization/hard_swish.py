@@ -11,7 +11,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tflite_export.fake_quantization.layers import divided, is_exporting, is_observing, register
+from tflite_export.fake_quantization.layers import (
+    Range,
+    divided,
+    is_exporting,
+    is_observing,
+    register,
+    step_of,
+)
 
 LEAST, MOST = -(1 << 15), (1 << 15) - 1
 
@@ -20,12 +27,13 @@ LEAST, MOST = -(1 << 15), (1 << 15) - 1
 class HardSwishSteps(keras.layers.Layer):
     """Moves the exact values of hard-swish to the steps that TFLite's kernel gives.
 
-    Args of a call: what hard-swish gave, its input, and the steps of the input and of the range.
+    Args of a call: the exact outputs, the inputs, and the ranges of both.
     """
 
-    def call(self, outputs: Any, inputs: Any, source: Any, target: Any) -> Any:
+    def call(self, outputs: Any, inputs: Any, inside: Range, behind: Range) -> Any:
         if is_observing() or is_exporting():
             return outputs
+        source, target = step_of(inside), step_of(behind)
         steps = hard_swish(tf.cast(tf.round(inputs / source), tf.int32), source, target)
         return outputs + tf.stop_gradient(tf.cast(steps, tf.float32) * target - outputs)
 

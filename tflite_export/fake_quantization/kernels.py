@@ -8,11 +8,13 @@ import keras
 from keras import ops
 
 from tflite_export.fake_quantization.layers import (
+    Range,
     constants,
     divided,
     is_exporting,
     is_observing,
     register,
+    step_of,
     whole,
 )
 
@@ -22,25 +24,25 @@ STEPS = 127
 
 @register
 class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with weights rounded for each output channel; `step` is that of the input."""
+    """Keras' `Conv2D` with weights rounded for each output channel; `ends` is the range of the input."""
 
-    def call(self, inputs: Any, step: Any) -> Any:
-        return _compute(self, self.convolution_op, inputs, step, (0, 1, 2))
+    def call(self, inputs: Any, ends: Range) -> Any:
+        return _compute(self, self.convolution_op, inputs, ends, (0, 1, 2))
 
 
 @register
 class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with weights rounded for each output channel; `step` is that of the input."""
+    """Keras' `Conv1D` with weights rounded for each output channel; `ends` is the range of the input."""
 
-    def call(self, inputs: Any, step: Any) -> Any:
-        return _compute(self, self.convolution_op, inputs, step, (0, 1))
+    def call(self, inputs: Any, ends: Range) -> Any:
+        return _compute(self, self.convolution_op, inputs, ends, (0, 1))
 
 
 @register
 class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' `DepthwiseConv2D`, as above."""
 
-    def call(self, inputs: Any, step: Any) -> Any:
+    def call(self, inputs: Any, ends: Range) -> Any:
         convolve = partial(
             ops.depthwise_conv,
             strides=self.strides,
@@ -48,19 +50,19 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _compute(self, convolve, inputs, step, (0, 1))
+        return _compute(self, convolve, inputs, ends, (0, 1))
 
 
 @register
 class QuantizedDense(keras.layers.Dense):
-    """Keras' `Dense` with weights rounded for each output; `step` is that of the input."""
+    """Keras' `Dense` with weights rounded for each output; `ends` is the range of the input."""
 
-    def call(self, inputs: Any, step: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
-        return _compute(self, ops.matmul, inputs, step, (0,))
+    def call(self, inputs: Any, ends: Range, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
+        return _compute(self, ops.matmul, inputs, ends, (0,))
 
 
 def _compute(
-    layer: Any, product: Callable[..., Any], inputs: Any, step: Any, axes: tuple[int, ...]
+    layer: Any, product: Callable[..., Any], inputs: Any, ends: Range, axes: tuple[int, ...]
 ) -> Any:
     """A layer's outputs with its weights rounded as in the file.
 
@@ -72,9 +74,10 @@ def _compute(
     Args:
         layer: with a kernel and maybe a bias and an activation.
         product: of inputs and kernel.
-        step: of the inputs.
+        ends: the range of the inputs.
         axes: those of the kernel that one channel spans.
     """
+    step = step_of(ends)
     with constants():
         kernel = ops.convert_to_tensor(layer.kernel)
         bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None

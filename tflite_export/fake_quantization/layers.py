@@ -101,25 +101,34 @@ def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
     return -below * step(below), (255 - below) * step(below)
 
 
-@register
-class FakeQuantize(keras.layers.Layer):
-    """Rounds a tensor to 256 steps from the lower to the upper end of a range that has a zero.
+Limits = tuple[float, float]
+Range = tuple[Any, Any]
+"""Lower and upper end, scalars of float32, 255 steps apart, one of which is zero."""
 
-    TFLite's converter takes the range for that of the tensor in the file. It follows the least and
-    the greatest value of each batch in training, as a moving average, and does not move otherwise.
-    Zero lies on a step: the range moves by less than one for that, as TensorFlow's
-    `fake_quant_with_min_max_vars` does it and the converter after it.
+
+def step_of(ends: Range) -> Any:
+    """The size of a step."""
+    low, high = ends
+    with constants():
+        return divided(high - low, 255)
+
+
+@register
+class Ends(keras.layers.Layer):
+    """The range that a tensor has in the file.
+
+    It follows the least and the greatest value of each batch in training, as a moving average, and
+    does not move otherwise. Zero lies on a step: the range moves by less than one for that, as
+    TensorFlow's `fake_quant_with_min_max_vars` does it and the converter after it.
 
     Args:
         limits: lower and upper end of a range that never moves, where TFLite prescribes it.
 
-    Input and output: float32 of any shape. With `pooled=True` the input has averages of what a
-    call has given, which have its range in the file: it does not move, and what lies halfway
-    between two steps goes away from the zero of int8, as in TFLite's average pooling. With
-    `measure=True` the output is the size of a step, a scalar.
+    Input: float32 of any shape; several tensors, whose range is one; or with `moves=False` one that
+    has this range already. Output: see `Range`.
     """
 
-    def __init__(self, limits: tuple[float, float] | None = None, **kwargs: Any) -> None:
+    def __init__(self, limits: Limits | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limits = limits and tuple(limits)
 
@@ -132,48 +141,65 @@ class FakeQuantize(keras.layers.Layer):
             for name, value in (("low", low), ("high", high))
         )
 
-    def call(
-        self,
-        inputs: Any,
-        training: bool | None = None,
-        pooled: bool = False,
-        measure: bool = False,
-    ) -> Any:
-        if measure:
-            with constants():
-                low, high = self._ends()
-                return divided(high - low, 255)
-        if not pooled and self.limits is None:
+    def call(self, inputs: Any, training: bool | None = None, moves: bool = True) -> Range:
+        if moves and self.limits is None and (is_observing() or training):
+            tensors = keras.tree.flatten(inputs)
+            low = ops.min(ops.stack([ops.min(x) for x in tensors]))
+            high = ops.max(ops.stack([ops.max(x) for x in tensors]))
             if is_observing():
-                self.low.assign(ops.minimum(self.low, ops.min(inputs)))
-                self.high.assign(ops.maximum(self.high, ops.max(inputs)))
-            elif training:
-                self._follow(self.low, ops.minimum(ops.min(inputs), 0.0))
-                self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
-        if is_observing():
-            return inputs
-        low, high = self._ends()
-        if not is_exporting():
-            # TensorFlow's operation rounds as well, but less exactly.
-            step = divided(high - low, 255)
-            steps = inputs / step
-            if pooled:
-                steps = steps + HALFWAY * ops.sign(steps - low / step - 128)
-            inputs = whole(steps) * step
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
-
-    def _ends(self) -> tuple[Any, Any]:
+                self.low.assign(ops.minimum(self.low, low))
+                self.high.assign(ops.maximum(self.high, high))
+            else:
+                self._follow(self.low, ops.minimum(low, 0.0))
+                self._follow(self.high, ops.maximum(high, LEAST))
         with constants():
             return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
         end.assign(end * MOMENTUM + ops.stop_gradient(value) * (1 - MOMENTUM))
 
-    def compute_output_spec(self, inputs: Any, measure: bool = False, **_: Any) -> Any:
-        return keras.KerasTensor(() if measure else inputs.shape, inputs.dtype)
+    def compute_output_spec(self, *_: Any, **__: Any) -> Any:
+        return keras.KerasTensor((), "float32"), keras.KerasTensor((), "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "limits": self.limits}
+
+
+@register
+class FakeQuantize(keras.layers.Layer):
+    """Rounds a tensor to 256 steps from the lower to the upper end of a range, as `Ends` gives it.
+
+    TFLite's converter takes the range for that of the tensor in the file.
+
+    Args:
+        pooled: whether it is given averages of whole steps, of which those halfway between two
+            steps go away from the zero of int8, as in TFLite's average pooling.
+
+    Input and output: float32 of any shape.
+    """
+
+    def __init__(self, pooled: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pooled = pooled
+
+    def call(self, inputs: Any, ends: Range) -> Any:
+        if is_observing():
+            return inputs
+        low, high = ends
+        if not is_exporting():
+            # TensorFlow's operation rounds as well, but less exactly.
+            step = step_of(ends)
+            steps = inputs / step
+            if self.pooled:
+                steps = steps + HALFWAY * ops.sign(steps - low / step - 128)
+            inputs = whole(steps) * step
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def compute_output_spec(self, inputs: Any, *_: Any) -> Any:
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "pooled": self.pooled}
 
 
 @register
@@ -186,16 +212,17 @@ class Requantize(keras.layers.Layer):
     Args:
         slope: of leaky ReLU below zero; 1 where values stay what they are.
 
-    Args of a call: the exact outputs, the inputs, and the steps of the input and of the range.
+    Args of a call: the exact outputs, the inputs, and the ranges of both.
     """
 
     def __init__(self, slope: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.slope = slope
 
-    def call(self, outputs: Any, inputs: Any, source: Any, target: Any) -> Any:
+    def call(self, outputs: Any, inputs: Any, inside: Range, behind: Range) -> Any:
         if is_observing() or is_exporting():
             return outputs
+        source, target = step_of(inside), step_of(behind)
         above, below = (
             ops.round(FRACTION * factor * source / target) / FRACTION
             for factor in (1.0, self.slope)

@@ -24,6 +24,7 @@ from tflite_export.fake_quantization.kernels import (
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
+from tflite_export.fake_quantization.layers import Limits
 
 # Exactly these classes: what a subclass computes is not known.
 KERNELS: dict[type, Any] = {
@@ -52,7 +53,6 @@ SAME_STEPS = {"AveragePooling2D", "AveragePool"}
 
 FUSED = {"relu", "relu6"}
 """Activations that become part of the operation in front."""
-Limits = tuple[float, float]
 PROBABILITIES = (0.0, 255 / 256)
 LIMITS: dict[str, Limits] = {
     "sigmoid": PROBABILITIES,

@@ -12,7 +12,7 @@ from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
 from tflite_export.fake_quantization.hard_swish import HardSwishSteps
 from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
-from tflite_export.fake_quantization.layers import FakeQuantize, Requantize
+from tflite_export.fake_quantization.layers import Ends, FakeQuantize, Limits, Range, Requantize
 from tflite_export.fake_quantization.operations import (
     AFFINE,
     ARITHMETIC,
@@ -24,7 +24,6 @@ from tflite_export.fake_quantization.operations import (
     PROBABILITIES,
     SAME_STEPS,
     SAME_VALUES,
-    Limits,
     activation_of,
     factor_and_shift,
     is_followed_inside,
@@ -71,10 +70,10 @@ class _Rewriter:
             if id(call.outputs[0]) in self._ends and id(call.outputs[0]) not in self._users
         }
         self._names: set[str] = set()
-        # What gave tensors their range, by their identity; and the tensors, so that it stays one.
-        self._range_of: dict[int, FakeQuantize] = {}
+        # What has the range of tensors, by their identity; and the tensors, so that it stays one.
+        self._ends_of: dict[int, Ends] = {}
         self._tensors: list[Any] = []
-        self._begun = {id(each): self._range("input", each) for each in inputs}
+        self._begun = {id(each): self._with_range("input", each) for each in inputs}
 
     def _is_followed(self, call: Call) -> bool:
         output = call.outputs[0]
@@ -105,7 +104,7 @@ class _Rewriter:
         if name in ARITHMETIC:
             return lambda *args: self._arithmetic(operation, compute, *args)
         if name == "Concatenate" and id(operation) not in self._followed:
-            return lambda *args: self._concatenate(operation, compute, *args)
+            return lambda parts: self._concatenate(operation, compute, parts)
         if name in NEW_RANGE:
             return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
         if name in SAME_VALUES | SAME_STEPS:
@@ -128,7 +127,7 @@ class _Rewriter:
             x = self._with_weights(quantized, x, layer.get_weights())
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
-            x = self._range(layer.name, x)
+            x = self._with_range(layer.name, x)
             function = self._new(layers.Activation, f"{layer.name}_{activation}", activation)
             return self._activate(place, activation, function, x)
 
@@ -139,7 +138,7 @@ class _Rewriter:
         end = self._kernel(pointwise, place=layer)
 
         def step(x: Any) -> Any:
-            return end(self._range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
+            return end(self._with_range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
 
         return step
 
@@ -166,58 +165,59 @@ class _Rewriter:
             first, *middle, last = args[0]
             for each in middle:
                 name = self._name(f"{operation.name}_part")
-                first = self._range(
+                first = self._with_range(
                     name, type(operation)(name=name, dtype="float32")([first, each])
                 )
             args = ([first, last],)
         return self._finish(operation, compute(*args))
 
-    def _concatenate(self, operation: Any, compute: Step, *args: Any) -> Any:
+    def _concatenate(self, operation: Any, compute: Step, parts: Any) -> Any:
         """Parts that have ranges of their own change to that of the whole."""
-        fake_quantize = self._new(FakeQuantize, f"{operation.name}_range")
+        ends = self._new(Ends, f"{operation.name}_ends")
+        behind = ends(parts)
 
         def change(x: Any) -> Any:
-            if id(x) not in self._range_of:
+            if id(x) not in self._ends_of:
                 return x
-            steps = self._step(x), fake_quantize(x, measure=True)
-            return self._new(Requantize, f"{operation.name}_part")(x, x, *steps)
+            return self._new(Requantize, f"{operation.name}_part")(x, x, self._range(x), behind)
 
-        x = compute(*keras.tree.map_structure(change, args))
-        return self._note(fake_quantize(x), fake_quantize)
+        x = compute(keras.tree.map_structure(change, parts))
+        return self._rounded(operation.name, x, ends, behind)
 
     def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
         tensors = keras.tree.flatten((args, kwargs))
-        fake_quantize = next(self._range_of[id(x)] for x in tensors if id(x) in self._range_of)
+        ends = next(self._ends_of[id(x)] for x in tensors if id(x) in self._ends_of)
         outputs = compute(*args, **kwargs)
         if type(compute).__name__ in SAME_STEPS:
-            outputs = fake_quantize(outputs, pooled=True)
+            pooled = self._new(FakeQuantize, f"{compute.name}_range", True)
+            outputs = pooled(outputs, ends(outputs, moves=False))
         for output in keras.tree.flatten(outputs):
-            self._note(output, fake_quantize)
+            self._note(output, ends)
         return outputs
 
     def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
         name = operation.name
         if activation == "silu":  # two operations in TFLite
             gate = self._new(layers.Activation, f"{name}_gate", "sigmoid")(x)
-            gate = self._range(f"{name}_gate", gate, PROBABILITIES)
+            gate = self._with_range(f"{name}_gate", gate, PROBABILITIES)
             gated = self._new(layers.Multiply, f"{name}_gated")
             return self._finish(operation, gated([x, gate]))
         if activation == "hard_sigmoid":  # so is this
-            x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
-            return self._range(name, x * (1 / 6), (0.0, 1.0))
+            x = self._with_range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
+            return self._with_range(name, x * (1 / 6), (0.0, 1.0))
         if activation in {"hard_silu", "leaky_relu"} and id(operation) not in self._followed:
-            place = self._new(FakeQuantize, f"{name}_range")
             if activation == "hard_silu":
                 move = self._new(HardSwishSteps, f"{name}_steps")
             else:
                 slope = -float(compute(np.float32([[-1]]))[0, 0])
                 move = self._new(Requantize, f"{name}_steps", slope)
-            steps = self._step(x), place(x, measure=True)
-            return self._note(place(move(compute(x), x, *steps)), place)
+            ends, exact = self._new(Ends, f"{name}_ends"), compute(x)
+            behind = ends(exact)
+            return self._rounded(name, move(exact, x, self._range(x), behind), ends, behind)
         return self._finish(operation, compute(x), LIMITS.get(activation))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
-        outputs = layer(x, self._step(x))
+        outputs = layer(x, self._range(x))
         layer.set_weights(weights)
         return outputs
 
@@ -225,18 +225,22 @@ class _Rewriter:
         if limits:
             # The converter knows the range without being told, and the loss needs the scores as
             # they are: one that is rounded to zero has no gradient.
-            return x if id(operation) in self._last else self._range(operation.name, x, limits)
-        return x if id(operation) in self._followed else self._range(operation.name, x)
+            return x if id(operation) in self._last else self._with_range(operation.name, x, limits)
+        return x if id(operation) in self._followed else self._with_range(operation.name, x)
 
-    def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
-        fake_quantize = self._new(FakeQuantize, f"{name}_range", limits)
-        return self._note(fake_quantize(x), fake_quantize)
+    def _with_range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
+        ends = self._new(Ends, f"{name}_ends", limits)
+        return self._rounded(name, x, ends, ends(x))
 
-    def _step(self, x: Any) -> Any:
-        return self._range_of[id(x)](x, measure=True)
+    def _rounded(self, name: str, x: Any, ends: Ends, found: Range) -> Any:
+        return self._note(self._new(FakeQuantize, f"{name}_range")(x, found), ends)
 
-    def _note(self, x: Any, fake_quantize: FakeQuantize) -> Any:
-        self._range_of[id(x)] = fake_quantize
+    def _range(self, x: Any) -> Range:
+        """Of a tensor that has one; by a call on itself, so that a model can be cut behind it."""
+        return self._ends_of[id(x)](x, moves=False)
+
+    def _note(self, x: Any, ends: Ends) -> Any:
+        self._ends_of[id(x)] = ends
         self._tensors.append(x)
         return x
 
