@@ -109,7 +109,8 @@ def is_followed_inside(operation: Any, user: Any) -> bool:
     """Whether TFLite gives what an operation computes no range in front of its only user."""
     if type(user).__name__ == "Concatenate":
         return True
-    takes = type(operation) in {*KERNELS, *AFFINE} or type(operation).__name__ in ARITHMETIC
+    convolves = type(operation) in {*KERNELS, *AFFINE, layers.SeparableConv2D}
+    takes = convolves or type(operation).__name__ in ARITHMETIC
     linear = getattr(operation, "activation", None) in {None, activations.linear}
     return takes and linear and activation_of(user) in FUSED
 

@@ -12,7 +12,14 @@ from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
 from tflite_export.fake_quantization.hard_swish import HardSwishSteps
 from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
-from tflite_export.fake_quantization.layers import Ends, FakeQuantize, Limits, Range, Requantize
+from tflite_export.fake_quantization.layers import (
+    HALFWAY,
+    Ends,
+    FakeQuantize,
+    Limits,
+    Range,
+    Requantize,
+)
 from tflite_export.fake_quantization.operations import (
     AFFINE,
     ARITHMETIC,
@@ -203,7 +210,9 @@ class _Rewriter:
             gated = self._new(layers.Multiply, f"{name}_gated")
             return self._finish(operation, gated([x, gate]))
         if activation == "hard_sigmoid":  # so is this
-            x = self._with_range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
+            # XNNPACK's sums go up halfway between two steps, which zero is.
+            three = 3.0 + HALFWAY * 6 / 255
+            x = self._with_range(f"{name}_relu6", ops.relu6(x + three), (0.0, 6.0))
             return self._with_range(name, x * (1 / 6), (0.0, 1.0))
         if activation in {"hard_silu", "leaky_relu"} and id(operation) not in self._followed:
             if activation == "hard_silu":
