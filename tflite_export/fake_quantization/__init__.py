@@ -80,8 +80,8 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
 
     Raises:
         InputError: the model has a layer that cannot be trained for int8, which is named;
-            `representative` does not fit or is noise; or Keras' backend is not TensorFlow, whose operation for
-            ranges the converter reads.
+            `representative` does not fit or is noise; or Keras' backend is not
+            TensorFlow, whose operation for ranges the converter reads.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.
     """

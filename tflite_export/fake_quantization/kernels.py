@@ -24,7 +24,7 @@ STEPS = 127
 
 @register
 class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with weights rounded for each output channel; `ends` is the range of the input."""
+    """Keras' `Conv2D` with weights rounded by output channel; `ends` is the input's range."""
 
     def call(self, inputs: Any, ends: Range) -> Any:
         return _compute(self, self.convolution_op, inputs, ends, (0, 1, 2))
@@ -32,7 +32,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
 
 @register
 class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with weights rounded for each output channel; `ends` is the range of the input."""
+    """Keras' `Conv1D` with weights rounded by output channel; `ends` is the input's range."""
 
     def call(self, inputs: Any, ends: Range) -> Any:
         return _compute(self, self.convolution_op, inputs, ends, (0, 1))

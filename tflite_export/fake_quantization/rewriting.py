@@ -115,7 +115,7 @@ class _Rewriter:
         if name in NEW_RANGE:
             return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
         if name in SAME_VALUES | SAME_STEPS:
-            return lambda *args, **kwargs: self._same(compute, *args, **kwargs)
+            return lambda *args, **kwargs: self._same(operation.name, compute, *args, **kwargs)
         raise unknown(operation, "it has no int8 version, or none that is known here")
 
     def _kernel(self, layer: Any, place: Any = None) -> Step:
@@ -191,12 +191,12 @@ class _Rewriter:
         x = compute(keras.tree.map_structure(change, parts))
         return self._rounded(operation.name, x, ends, behind)
 
-    def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
+    def _same(self, name: str, compute: Step, *args: Any, **kwargs: Any) -> Any:
         tensors = keras.tree.flatten((args, kwargs))
         ends = next(self._ends_of[id(x)] for x in tensors if id(x) in self._ends_of)
         outputs = compute(*args, **kwargs)
         if type(compute).__name__ in SAME_STEPS:
-            pooled = self._new(FakeQuantize, f"{compute.name}_range", True)
+            pooled = self._new(FakeQuantize, f"{name}_range", True)
             outputs = pooled(outputs, ends(outputs, moves=False))
         for output in keras.tree.flatten(outputs):
             self._note(output, ends)
@@ -218,7 +218,7 @@ class _Rewriter:
             if activation == "hard_silu":
                 move = self._new(HardSwishSteps, f"{name}_steps")
             else:
-                slope = -float(compute(np.float32([[-1]]))[0, 0])
+                slope = -float(compute(np.full((1, 1), -1.0, np.float32))[0, 0])
                 move = self._new(Requantize, f"{name}_steps", slope)
             ends, exact = self._new(Ends, f"{name}_ends"), compute(x)
             behind = ends(exact)
