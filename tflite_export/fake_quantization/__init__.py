@@ -70,9 +70,9 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         dense layers and activations make the same integers but for a few in a million, which lie
         within 1e-4 of a step of the middle between two. One value on another step can move logits
         of a deep network by several steps: of MobileNet's more than nine in ten are equal, of
-        Xception's, untrained, one in seven, up to 12 steps off, which is not explained. Without XNNPACK TFLite's kernels round twice,
-        always up, and logits of deep networks are off by one to five steps on the average; so may
-        they be where XLA compiles the model.
+        Xception's, untrained, one in seven, up to 12 steps off, which is not explained. Without
+        XNNPACK TFLite's kernels round twice, always up, and logits of deep networks are off by one
+        to five steps on the average; so may they be where XLA compiles the model.
 
         Refused are layers without an int8 version or none known here: local response normalisation
         (inceptionv1 without batch norm), layer normalisation (gcresnet) and self-attention with
