@@ -18,10 +18,10 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replaces a file by rows that all have the columns of the first one."""
+    """Replaces a file by rows; those that lack columns of the longest one are blank there."""
     rows = list(rows)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, max((list(row) for row in rows), key=len))
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(path, text.getvalue().encode())

@@ -13,7 +13,7 @@ import training
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
 from keras_archs.registry import find_family
-from tflite_export.arguments import check_settings
+from tflite_export.arguments import check_as_trained, check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import check_layers
@@ -75,6 +75,7 @@ def export(
     source = _source(place, preprocessing)
     if pixels and source.preprocessing is None:
         raise InputError("--pixels needs --preprocessing: SOURCE does not say what to do inside.")
+    check_as_trained(source, quantize, pixels=pixels, **settings)
     check_names(source.model, settings.get("keep_float", ()))
     target = out or _in_run(source, quantize)
     _check_targets(target, overwrite)

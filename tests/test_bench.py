@@ -1,12 +1,14 @@
 """The benchmark itself: it runs, and its report says what was measured."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from docs import tables
 from docs.bench import report
 from docs.bench.race import ratio
 from docs.bench.report import Row
@@ -107,3 +109,13 @@ def test_race_on_few_images():
 def test_int8_on_few_images():
     printed = fashion_mnist("int8-mobilenet-0.25", "--epochs", "1")
     assert "network mobilenet-0.25, seed 0, pixels 64, epochs 1, keras_top1 0." in printed
+    (share,) = re.findall(r"qat_within_a_step ([\d.]+)", printed)
+    assert float(share) > 0.95
+
+
+def test_a_table_takes_rows_that_lack_its_new_columns(tmp_path):
+    tables.write(tmp_path / "rows.csv", [{"key": "old", "machine": "a"}])
+    new = {"key": "new", "steps": 1, "machine": "b"}
+    tables.write(tmp_path / "rows.csv", [*tables.read(tmp_path / "rows.csv"), new])
+    old = {"key": "old", "steps": "", "machine": "a"}
+    assert tables.read(tmp_path / "rows.csv") == [old, {**new, "steps": "1"}]

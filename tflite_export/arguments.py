@@ -9,9 +9,16 @@ from keras_archs.errors import InputError
 from tflite_export.calibration import check_real
 from tflite_export.gate import Bound, bound_for
 from tflite_export.images import check_images
-from tflite_export.lowering import SELECTIVE, Io, Quantize, check_choices, check_selective
+from tflite_export.lowering import (
+    SELECTIVE,
+    Io,
+    Quantize,
+    check_choices,
+    check_quantize_aware,
+    check_selective,
+)
 from tflite_export.parity import check_labels
-from tflite_export.preparing import Scores, image_shape
+from tflite_export.preparing import PIXELS, Scores, image_shape
 from tflite_export.sources import Source
 
 
@@ -38,6 +45,30 @@ def check_settings(
     if threads < 1:
         raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
     return bound
+
+
+def check_as_trained(
+    source: Source,
+    quantize: Quantize,
+    *,
+    auto: bool = False,
+    keep_float: Sequence[str] = (),
+    scores: Scores = "model",
+    pixels: bool = False,
+    **_: Any,
+) -> None:
+    """Raises an InputError if a model by `quantize_aware` is to become another file than its own.
+
+    Settings that change nothing of what a file computes may be given too.
+    """
+    check_quantize_aware(
+        source.model,
+        quantize,
+        auto=auto,
+        keep_float=bool(keep_float),
+        scores=scores != "model",
+        pixels=pixels and source.preprocessing != PIXELS,
+    )
 
 
 def check_given_images(

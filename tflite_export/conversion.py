@@ -11,7 +11,12 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
-from tflite_export.arguments import check_given_images, check_settings, check_untested
+from tflite_export.arguments import (
+    check_as_trained,
+    check_given_images,
+    check_settings,
+    check_untested,
+)
 from tflite_export.calibration import as_seen, calibration_set, evaluation_set
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
@@ -130,10 +135,11 @@ def convert(
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
     image_shape(model)  # or it is no such classifier
+    check_as_trained(
+        opened, quantize, auto=auto, keep_float=keep_float, scores=scores, pixels=pixels
+    )
     check_names(model, keep_float)
     has_ranges = is_quantize_aware(model)
-    if auto and has_ranges:
-        raise InputError("auto: a model by quantize_aware keeps no layer in float; train it more.")
     # A run's images may be gone: they are looked for only where there are no others.
     if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
         representative = calibration_set(opened.run)

@@ -87,8 +87,13 @@ def lower(
     check_choices(kind, io, batch, scores)
     shape = image_shape(model)
     if is_quantize_aware(model):
-        changes = [bool(keep_float), scores != "model", preprocessing not in (None, PIXELS)]
-        _check_quantize_aware(kind, any(changes))
+        check_quantize_aware(
+            model,
+            kind,
+            keep_float=bool(keep_float),
+            scores=scores != "model",
+            preprocessing=preprocessing not in (None, PIXELS),
+        )
         content = to_int8(model, io or "int8", batch)
         _check_integer(content, set())
         return content
@@ -155,14 +160,25 @@ def check_choices(kind: str, io: str | None, batch: int | None, scores: str) -> 
         raise InputError(f"scores must be one of {', '.join(get_args(Scores))}, got {scores!r}.")
 
 
-def _check_quantize_aware(kind: Quantize, changed: bool) -> None:
+def check_quantize_aware(model: keras.Model, kind: Quantize, **changes: bool) -> None:
+    """Raises an InputError if a model by `quantize_aware` is to become another file than its own.
+
+    Args:
+        model: any model.
+        kind: of the file.
+        **changes: by the names of settings, whether they are to change it.
+    """
+    if not is_quantize_aware(model):
+        return
     if kind != "int8":
         raise InputError(f"model has been trained for quantize='int8', got {kind!r}.")
-    if changed:
-        raise InputError(
-            "model has been trained for int8 as it is: keep_float, scores and preprocessing cannot"
-            " change it."
-        )
+    for name, changed in changes.items():
+        if changed:
+            raise InputError(
+                f"{name} does not go with a model that has been trained for int8 (quantize_aware,"
+                " train --qat), whose file computes what was trained. Leave it out, or export the"
+                " model from before that training."
+            )
 
 
 def check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:

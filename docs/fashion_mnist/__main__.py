@@ -37,7 +37,10 @@ EXPLAINED = {
     f" our time to {race.TARGETS[0]:.0%}.",
     "int8": "Share of the 10,000 test images that is right: of a network by the recipe `fast`, of"
     " its int8 file (calibrated on 300 training images), of the network after"
-    " `train --resume-from RUN --qat`, and of the int8 file of that. Networks whose int8 file loses"
+    " `train --resume-from RUN --qat`, and of the int8 file of that. The last two columns hold this"
+    " file's logits for these images against those of the network that was trained for int8: how"
+    " many steps of int8 the furthest one is off, and the share of those that are equal or one step"
+    " off. Networks whose int8 file loses"
     f" less than {100 * int8.AIM} points are not trained for it, but for MobileNet 0.25.",
 }
 

@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
 import tflite_export
 import training
 from docs.fashion_mnist.variants import Variant
+from tflite_export.fake_quantization import to_int8
+from tflite_export.parity import keras_scores
 
 NETWORKS = {
     "mobilenet-0.25": Variant("mobilenet", 64, {"alpha": 0.25}),
@@ -18,6 +24,7 @@ QAT_EPOCHS = 1
 ALWAYS_QAT = {"mobilenet-0.25"}
 AIM = 0.005
 """Accuracy that int8 may cost; a network that loses more is trained for it."""
+_OF_QAT = ("epochs", "keras_top1", "int8_top1", "most_steps_off", "within_a_step")
 
 
 def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> dict[str, Any]:
@@ -35,23 +42,48 @@ def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> di
         "keras_top1": round(plain.keras_top1 or 0, 4),
         "int8_top1": round(plain.tflite_top1 or 0, 4),
         "int8_agreement": round(plain.agreement, 4),
-        **dict.fromkeys(("qat_epochs", "qat_keras_top1", "qat_int8_top1"), ""),
+        **{f"qat_{name}": "" for name in _OF_QAT},
     }
     if name not in ALWAYS_QAT and row["keras_top1"] - row["int8_top1"] < AIM:
         return row
     aware = training.continue_from(out, qat=True, epochs=QAT_EPOCHS)
-    training.train(aware, out.with_name(f"{out.name}-qat"), overwrite=True)
-    trained_for_it = _report(out.with_name(f"{out.name}-qat"))
-    return row | {
-        "qat_epochs": QAT_EPOCHS,
-        "qat_keras_top1": round(trained_for_it.keras_top1 or 0, 4),
-        "qat_int8_top1": round(trained_for_it.tflite_top1 or 0, 4),
-    }
+    trained_for_it = out.with_name(f"{out.name}-qat")
+    training.train(aware, trained_for_it, overwrite=True)
+    report = _report(trained_for_it)
+    steps = _steps_off(trained_for_it)
+    values = (
+        QAT_EPOCHS,
+        round(report.keras_top1 or 0, 4),
+        round(report.tflite_top1 or 0, 4),
+        int(steps.max()),
+        round(float(np.mean(steps <= 1)), 4),
+    )
+    return row | {f"qat_{name}": value for name, value in zip(_OF_QAT, values, strict=True)}
 
 
 def _report(folder: Path) -> tflite_export.Report:
-    run = training.load_run(folder)
-    images, labels = run.arrays("test", len(run.data.splits["test"]))
+    images, labels = _test(folder)
     conversion = tflite_export.convert(folder, "int8", test=images, labels=labels, min_agreement=0)
     assert conversion.report
     return conversion.report
+
+
+def _steps_off(folder: Path) -> np.ndarray:
+    """By how many of its steps each logit of a file is off the model that was trained for int8.
+
+    Returns:
+        whole numbers [images, classes]
+    """
+    model = training.load_run(folder).model()
+    # The file's own scores are probabilities, which hide most of a difference.
+    logits = keras.Model(model.input, model.layers[-1].input)
+    content = to_int8(logits)
+    step, _ = Interpreter(model_content=content).get_output_details()[0]["quantization"]
+    images, _ = _test(folder)
+    found = tflite_export.Classifier(content).predict(images)
+    return np.rint(np.abs(found - keras_scores(logits, images)) / step)
+
+
+def _test(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    run = training.load_run(folder)
+    return run.arrays("test", len(run.data.splits["test"]))

@@ -11,7 +11,7 @@ from keras_archs import exporting
 from keras_archs.errors import InputError
 from tests.training.runs import TINY, assert_equal_runs, checkpoints, finish, start, wait_for
 from tflite_export import Classifier, is_quantize_aware
-from tflite_export.fake_quantization import FakeQuantize
+from tflite_export.fake_quantization import Ends
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -61,6 +61,12 @@ def test_a_run_for_int8_is_a_run_and_its_file_is_exported(first, tmp_path):
     assert made.report.agreement > 0.98
     assert made.report.tflite_top1 > made.report.keras_top1 - 0.02
     assert Classifier(path).metadata.class_names == run.settings.class_names
+    changes = {"pixels": True, "scores": "logits", "keep_float": ["no layer"], "auto": True}
+    for name, value in changes.items():
+        with pytest.raises(InputError, match=f"^{name} does not go with a model .* for int8"):
+            exporting.export(str(out), "int8", overwrite=True, **{name: value})
+    with pytest.raises(InputError, match="trained for quantize='int8', got 'float16'"):
+        exporting.export(str(out), "float16")
     with pytest.raises(InputError, match=r"already; go on from the run before, '.*first'"):
         training.continue_from(out)
 
@@ -81,7 +87,7 @@ def test_a_killed_run_for_int8_is_the_run_that_was_not(images, tiny, tmp_path):
     assert finish(process) == finish(undisturbed) == 0
     assert_equal_runs(out, whole)
     layers = training.load_run(out).model().layers
-    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, FakeQuantize))
+    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, Ends))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ section 2.4.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,20 +20,48 @@ MOMENTUM = 0.99
 """What a moving range keeps of itself in a step."""
 LEAST = 1e-4
 """Upper end of a range that has seen nothing above zero: a step must not be zero."""
-STEPS = 127
-"""Of a kernel to each side of zero: TFLite leaves -128 out."""
+FRACTION = 256
+"""Of a step: what XNNPACK rounds the ratio of two steps to."""
+HALFWAY = 1e-3
+"""In steps: more than rounding errors, less than averages of whole steps that are not halfway."""
 
 _observing: ContextVar[bool] = ContextVar("observing", default=False)
+_exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
 
 @contextmanager
-def observing() -> Iterator[None]:
-    """Inside, ranges widen to all they see, and tensors pass them unrounded."""
-    token = _observing.set(True)
+def _inside(mode: ContextVar[bool]) -> Iterator[None]:
+    token = mode.set(True)
     try:
         yield
     finally:
-        _observing.reset(token)
+        mode.reset(token)
+
+
+def observing() -> AbstractContextManager[None]:
+    """Inside, ranges widen to all they see, and tensors pass them unrounded."""
+    return _inside(_observing)
+
+
+def exporting() -> AbstractContextManager[None]:
+    """Inside, a function that is traced holds what TFLite's converter reads.
+
+    What depends on weights alone becomes constants. Left to the converter, it differs in the last
+    bit, which rounds some of them to another step.
+    """
+    return _inside(_exporting)
+
+
+def is_observing() -> bool:
+    return _observing.get()
+
+
+def is_exporting() -> bool:
+    return _exporting.get()
+
+
+def constants() -> AbstractContextManager[Any]:
+    return tf.init_scope() if is_exporting() else nullcontext()
 
 
 def register(layer: type) -> type:
@@ -41,16 +69,18 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
-def round_kernel(kernel: Any, axes: tuple[int, ...]) -> Any:
-    """A kernel in 127 steps to each side of zero, of one size for each output channel.
+def divided(values: Any, number: float) -> Any:
+    """As the file has it, to the last bit of float32, in which one step can be another one.
 
-    Args:
-        kernel: float32, of any shape.
-        axes: those that one channel spans.
+    A graph of TensorFlow multiplies by 1 / number instead: in float64 that comes to the same.
     """
-    largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
-    step = ops.where(largest > 0, largest, 1.0) / STEPS
-    return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
+    return tf.cast(tf.cast(values, tf.float64) / number, tf.float32)
+
+
+@tf.custom_gradient
+def whole(values: Any) -> Any:
+    """Rounded, half to even as in TFLite's kernels, with a gradient as if not."""
+    return tf.round(values), lambda gradient: gradient
 
 
 def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
@@ -71,23 +101,34 @@ def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
     return -below * step(below), (255 - below) * step(below)
 
 
-@register
-class FakeQuantize(keras.layers.Layer):
-    """Rounds a tensor to 256 steps from the lower to the upper end of a range that has a zero.
+Limits = tuple[float, float]
+Range = tuple[Any, Any]
+"""Lower and upper end, scalars of float32, 255 steps apart, one of which is zero."""
 
-    TFLite's converter takes the range for that of the tensor in the file. It follows the least and
-    the greatest value of each batch in training, as a moving average, and does not move otherwise.
-    Zero lies on a step: the range moves by less than one for that, as TensorFlow's
-    `fake_quant_with_min_max_vars` does it and the converter after it.
+
+def step_of(ends: Range) -> Any:
+    """The size of a step."""
+    low, high = ends
+    with constants():
+        return divided(high - low, 255)
+
+
+@register
+class Ends(keras.layers.Layer):
+    """The range that a tensor has in the file.
+
+    It follows the least and the greatest value of each batch in training, as a moving average, and
+    does not move otherwise. Zero lies on a step: the range moves by less than one for that, as
+    TensorFlow's `fake_quant_with_min_max_vars` does it and the converter after it.
 
     Args:
         limits: lower and upper end of a range that never moves, where TFLite prescribes it.
 
-    Input and output: float32 of any shape. In a call with `moves=False` the range stays as it is
-    while training: for a second tensor that TFLite gives the same one.
+    Input: float32 of any shape; several tensors, whose range is one; or with `moves=False` one that
+    has this range already. Output: see `Range`.
     """
 
-    def __init__(self, limits: tuple[float, float] | None = None, **kwargs: Any) -> None:
+    def __init__(self, limits: Limits | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limits = limits and tuple(limits)
 
@@ -100,75 +141,98 @@ class FakeQuantize(keras.layers.Layer):
             for name, value in (("low", low), ("high", high))
         )
 
-    def call(self, inputs: Any, training: bool | None = None, moves: bool = True) -> Any:
-        if moves and self.limits is None:
-            if _observing.get():
-                self.low.assign(ops.minimum(self.low, ops.min(inputs)))
-                self.high.assign(ops.maximum(self.high, ops.max(inputs)))
-            elif training:
-                self._follow(self.low, ops.minimum(ops.min(inputs), 0.0))
-                self._follow(self.high, ops.maximum(ops.max(inputs), LEAST))
-        if _observing.get():
-            return inputs
-        low, high = zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+    def call(self, inputs: Any, training: bool | None = None, moves: bool = True) -> Range:
+        if moves and self.limits is None and (is_observing() or training):
+            tensors = keras.tree.flatten(inputs)
+            low = ops.min(ops.stack([ops.min(x) for x in tensors]))
+            high = ops.max(ops.stack([ops.max(x) for x in tensors]))
+            if is_observing():
+                self.low.assign(ops.minimum(self.low, low))
+                self.high.assign(ops.maximum(self.high, high))
+            else:
+                self._follow(self.low, ops.minimum(low, 0.0))
+                self._follow(self.high, ops.maximum(high, LEAST))
+        with constants():
+            return zero_on_step(ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high))
 
     def _follow(self, end: Any, value: Any) -> None:
         end.assign(end * MOMENTUM + ops.stop_gradient(value) * (1 - MOMENTUM))
 
-    def compute_output_spec(self, inputs: Any, **_: Any) -> Any:
-        return keras.KerasTensor(inputs.shape, inputs.dtype)
+    def compute_output_spec(self, *_: Any, **__: Any) -> Any:
+        return keras.KerasTensor((), "float32"), keras.KerasTensor((), "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "limits": self.limits}
 
 
 @register
-class QuantizedConv2D(keras.layers.Conv2D):
-    """Keras' `Conv2D` with a kernel rounded for each output channel."""
+class FakeQuantize(keras.layers.Layer):
+    """Rounds a tensor to 256 steps from the lower to the upper end of a range, as `Ends` gives it.
 
-    def call(self, inputs: Any) -> Any:
-        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1, 2))))
+    TFLite's converter takes the range for that of the tensor in the file.
+
+    Args:
+        pooled: whether it is given averages of whole steps, of which those halfway between two
+            steps go away from the zero of int8, as in TFLite's average pooling.
+
+    Input and output: float32 of any shape.
+    """
+
+    def __init__(self, pooled: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pooled = pooled
+
+    def call(self, inputs: Any, ends: Range) -> Any:
+        if is_observing():
+            return inputs
+        low, high = ends
+        if not is_exporting():
+            # TensorFlow's operation rounds as well, but less exactly.
+            step = step_of(ends)
+            steps = inputs / step
+            if self.pooled:
+                steps = steps + HALFWAY * ops.sign(steps - low / step - 128)
+            inputs = whole(steps) * step
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def compute_output_spec(self, inputs: Any, *_: Any) -> Any:
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "pooled": self.pooled}
 
 
 @register
-class QuantizedConv1D(keras.layers.Conv1D):
-    """Keras' `Conv1D` with a kernel rounded for each output channel."""
+class Requantize(keras.layers.Layer):
+    """Moves values from the steps of one range to those of another one, as XNNPACK does it.
 
-    def call(self, inputs: Any) -> Any:
-        return _end(self, self.convolution_op(inputs, _rounded(self.kernel, (0, 1))))
+    Its factor from one step to the other is a whole number of 256ths. Leaky ReLU has one such
+    factor for each side of zero.
 
+    Args:
+        slope: of leaky ReLU below zero; 1 where values stay what they are.
 
-@register
-class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' `DepthwiseConv2D` with a kernel rounded for each output channel."""
+    Args of a call: the exact outputs, the inputs, and the ranges of both.
+    """
 
-    def call(self, inputs: Any) -> Any:
-        outputs = ops.depthwise_conv(
-            inputs,
-            _rounded(self.kernel, (0, 1)),
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
+    def __init__(self, slope: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.slope = slope
+
+    def call(self, outputs: Any, inputs: Any, inside: Range, behind: Range) -> Any:
+        if is_observing() or is_exporting():
+            return outputs
+        source, target = step_of(inside), step_of(behind)
+        above, below = (
+            ops.round(FRACTION * factor * source / target) / FRACTION
+            for factor in (1.0, self.slope)
         )
-        return _end(self, outputs)
+        steps = ops.round(inputs / source)
+        steps = ops.floor(steps * ops.where(steps < 0, below, above) + 0.5)
+        return outputs + ops.stop_gradient(steps * target - outputs)
 
+    def compute_output_spec(self, outputs: Any, *_: Any) -> Any:
+        return keras.KerasTensor(outputs.shape, outputs.dtype)
 
-@register
-class QuantizedDense(keras.layers.Dense):
-    """Keras' `Dense` with a kernel rounded for each output."""
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ARG002  # Keras' own
-        return _end(self, ops.matmul(inputs, _rounded(self.kernel, (0,))))
-
-
-def _rounded(kernel: Any, axes: tuple[int, ...]) -> Any:
-    kernel = ops.convert_to_tensor(kernel)
-    return kernel if _observing.get() else round_kernel(kernel, axes)
-
-
-def _end(layer: Any, outputs: Any) -> Any:
-    if layer.use_bias:
-        outputs = ops.add(outputs, layer.bias)
-    return outputs if layer.activation is None else layer.activation(outputs)
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slope": self.slope}

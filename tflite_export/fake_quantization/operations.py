@@ -8,7 +8,8 @@ Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/qua
 
 from typing import Any
 
-from keras import activations, layers
+import numpy as np
+from keras import activations, layers, ops
 
 from keras_archs.errors import InputError
 from keras_archs.layers.activation import Activation
@@ -17,12 +18,13 @@ from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
-from tflite_export.fake_quantization.layers import (
+from tflite_export.fake_quantization.kernels import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
+from tflite_export.fake_quantization.layers import Limits
 
 # Exactly these classes: what a subclass computes is not known.
 KERNELS: dict[type, Any] = {
@@ -36,6 +38,7 @@ KERNELS: dict[type, Any] = {
 # A factor and a shift for each channel, where no convolution has taken them in.
 AFFINE = {layers.BatchNormalization, BatchNormalization, LayerScale, PreprocessInput}
 AFFINE |= {layers.Rescaling, layers.Normalization}
+PROBE = 1024.0
 
 # Keras does not export the classes of its operations, which go by their names, with layers that
 # compute the same.
@@ -50,7 +53,6 @@ SAME_STEPS = {"AveragePooling2D", "AveragePool"}
 
 FUSED = {"relu", "relu6"}
 """Activations that become part of the operation in front."""
-Limits = tuple[float, float]
 PROBABILITIES = (0.0, 255 / 256)
 LIMITS: dict[str, Limits] = {
     "sigmoid": PROBABILITIES,
@@ -76,11 +78,39 @@ def activation_of(operation: Any) -> str | None:
     return "leaky_relu" if kind is layers.LeakyReLU else None
 
 
+def factor_and_shift(layer: Any, channels: int) -> list[np.ndarray]:
+    """Kernel `[1, 1, channels, 1]` and bias of the depthwise convolution that AFFINE's layer is."""
+    shift, other = (
+        ops.convert_to_numpy(layer(np.full((1, 1, 1, channels), value, "float32")))
+        for value in (0.0, PROBE)
+    )
+    return [(other - shift).reshape(1, 1, -1, 1) / PROBE, shift.ravel()]
+
+
+def separate(layer: layers.SeparableConv2D) -> tuple[Any, np.ndarray, layers.Conv2D]:
+    """A depthwise layer with fake quantisation, its kernel, and the convolution behind it."""
+    config = layer.get_config()
+    kept = ("kernel_size", "padding", "dilation_rate", "strides", "depth_multiplier")
+    depthwise = QuantizedDepthwiseConv2D(
+        **{key: config[key] for key in (*kept, "trainable")},
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+        dtype="float32",
+    )
+    kept = ("filters", "use_bias", "activation", "name", "trainable")
+    pointwise = layers.Conv2D(kernel_size=1, dtype="float32", **{key: config[key] for key in kept})
+    kernel, *weights = layer.get_weights()
+    pointwise.build((None, None, None, weights[0].shape[2]))
+    pointwise.set_weights(weights)
+    return depthwise, kernel, pointwise
+
+
 def is_followed_inside(operation: Any, user: Any) -> bool:
     """Whether TFLite gives what an operation computes no range in front of its only user."""
     if type(user).__name__ == "Concatenate":
         return True
-    takes = type(operation) in {*KERNELS, *AFFINE} or type(operation).__name__ in ARITHMETIC
+    convolves = type(operation) in {*KERNELS, *AFFINE, layers.SeparableConv2D}
+    takes = convolves or type(operation).__name__ in ARITHMETIC
     linear = getattr(operation, "activation", None) in {None, activations.linear}
     return takes and linear and activation_of(user) in FUSED
 

@@ -10,7 +10,16 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
-from tflite_export.fake_quantization.layers import FakeQuantize, QuantizedDepthwiseConv2D
+from tflite_export.fake_quantization.hard_swish import HardSwishSteps
+from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
+from tflite_export.fake_quantization.layers import (
+    HALFWAY,
+    Ends,
+    FakeQuantize,
+    Limits,
+    Range,
+    Requantize,
+)
 from tflite_export.fake_quantization.operations import (
     AFFINE,
     ARITHMETIC,
@@ -22,15 +31,15 @@ from tflite_export.fake_quantization.operations import (
     PROBABILITIES,
     SAME_STEPS,
     SAME_VALUES,
-    Limits,
     activation_of,
+    factor_and_shift,
     is_followed_inside,
+    separate,
     unknown,
 )
 
 Step = Callable[..., Any]
 """What is computed in place of a layer or operation, on the same arguments."""
-_PROBE = 1024.0
 
 
 def rewrite(flat: keras.Model) -> keras.Model:
@@ -68,10 +77,10 @@ class _Rewriter:
             if id(call.outputs[0]) in self._ends and id(call.outputs[0]) not in self._users
         }
         self._names: set[str] = set()
-        # What gave tensors their range, by their identity; and the tensors, so that it stays one.
-        self._range_of: dict[int, FakeQuantize] = {}
+        # What has the range of tensors, by their identity; and the tensors, so that it stays one.
+        self._ends_of: dict[int, Ends] = {}
         self._tensors: list[Any] = []
-        self._begun = {id(each): self._range("input", each) for each in inputs}
+        self._begun = {id(each): self._with_range("input", each) for each in inputs}
 
     def _is_followed(self, call: Call) -> bool:
         output = call.outputs[0]
@@ -94,15 +103,19 @@ class _Rewriter:
         return self._without_weights(operation)
 
     def _without_weights(self, operation: Any) -> Step:
-        compute, name = _copy(operation), type(operation).__name__
+        compute, name = operation, type(operation).__name__
+        if isinstance(operation, layers.Layer):
+            compute = type(operation).from_config(operation.get_config())
         if activation := activation_of(operation):
             return lambda x: self._activate(operation, activation, compute, x)
         if name in ARITHMETIC:
             return lambda *args: self._arithmetic(operation, compute, *args)
+        if name == "Concatenate" and id(operation) not in self._followed:
+            return lambda parts: self._concatenate(operation, compute, parts)
         if name in NEW_RANGE:
             return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
         if name in SAME_VALUES | SAME_STEPS:
-            return lambda *args, **kwargs: self._same(compute, *args, **kwargs)
+            return lambda *args, **kwargs: self._same(operation.name, compute, *args, **kwargs)
         raise unknown(operation, "it has no int8 version, or none that is known here")
 
     def _kernel(self, layer: Any, place: Any = None) -> Step:
@@ -118,34 +131,23 @@ class _Rewriter:
         quantized = KERNELS[type(layer)].from_config(config)
 
         def step(x: Any) -> Any:
-            x = _with_weights(quantized, x, layer.get_weights())
+            x = self._with_weights(quantized, x, layer.get_weights())
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
-            x = self._range(layer.name, x)
-            name = self._name(f"{layer.name}_{activation}")
-            function = layers.Activation(activation, name=name, dtype="float32")
+            x = self._with_range(layer.name, x)
+            function = self._new(layers.Activation, f"{layer.name}_{activation}", activation)
             return self._activate(place, activation, function, x)
 
         return step
 
     def _separable(self, layer: Any) -> Step:
-        config = layer.get_config()
-        kept = ("kernel_size", "padding", "dilation_rate", "strides", "depth_multiplier")
-        depthwise = QuantizedDepthwiseConv2D(
-            **{key: config[key] for key in (*kept, "trainable")},
-            use_bias=False,
-            name=f"{layer.name}_depthwise",
-            dtype="float32",
-        )
-        kept = ("filters", "use_bias", "activation", "name", "trainable")
-        pointwise = layers.Conv2D(
-            kernel_size=1, dtype="float32", **{key: config[key] for key in kept}
-        )
-        kernel, *weights = layer.get_weights()
-        pointwise.build((None, None, None, weights[0].shape[2]))
-        pointwise.set_weights(weights)
+        depthwise, kernel, pointwise = separate(layer)
         end = self._kernel(pointwise, place=layer)
-        return lambda x: end(self._range(depthwise.name, _with_weights(depthwise, x, [kernel])))
+
+        def step(x: Any) -> Any:
+            return end(self._with_range(depthwise.name, self._with_weights(depthwise, x, [kernel])))
+
+        return step
 
     def _affine(self, layer: Any) -> Step:
         """A depthwise convolution of one position: one operation in TFLite, and exact sums."""
@@ -160,12 +162,8 @@ class _Rewriter:
         def step(x: Any, **_: Any) -> Any:
             if len(x.shape) != 4:
                 raise unknown(layer, f"its input, {tuple(x.shape)}, is no feature map")
-            shift, other = (
-                ops.convert_to_numpy(layer(np.full((1, 1, 1, x.shape[-1]), value, "float32")))
-                for value in (0.0, _PROBE)
-            )
-            weights = [(other - shift).reshape(1, 1, -1, 1) / _PROBE, shift.ravel()]
-            return self._finish(layer, _with_weights(quantized, x, weights))
+            weights = factor_and_shift(layer, x.shape[-1])
+            return self._finish(layer, self._with_weights(quantized, x, weights))
 
         return step
 
@@ -174,50 +172,89 @@ class _Rewriter:
             first, *middle, last = args[0]
             for each in middle:
                 name = self._name(f"{operation.name}_part")
-                first = self._range(
+                first = self._with_range(
                     name, type(operation)(name=name, dtype="float32")([first, each])
                 )
             args = ([first, last],)
         return self._finish(operation, compute(*args))
 
-    def _same(self, compute: Step, *args: Any, **kwargs: Any) -> Any:
+    def _concatenate(self, operation: Any, compute: Step, parts: Any) -> Any:
+        """Parts that have ranges of their own change to that of the whole."""
+        ends = self._new(Ends, f"{operation.name}_ends")
+        behind = ends(parts)
+
+        def change(x: Any) -> Any:
+            if id(x) not in self._ends_of:
+                return x
+            return self._new(Requantize, f"{operation.name}_part")(x, x, self._range(x), behind)
+
+        x = compute(keras.tree.map_structure(change, parts))
+        return self._rounded(operation.name, x, ends, behind)
+
+    def _same(self, name: str, compute: Step, *args: Any, **kwargs: Any) -> Any:
         tensors = keras.tree.flatten((args, kwargs))
-        fake_quantize = next(self._range_of[id(x)] for x in tensors if id(x) in self._range_of)
+        ends = next(self._ends_of[id(x)] for x in tensors if id(x) in self._ends_of)
         outputs = compute(*args, **kwargs)
         if type(compute).__name__ in SAME_STEPS:
-            outputs = fake_quantize(outputs, moves=False)
+            pooled = self._new(FakeQuantize, f"{name}_range", True)
+            outputs = pooled(outputs, ends(outputs, moves=False))
         for output in keras.tree.flatten(outputs):
-            self._note(output, fake_quantize)
+            self._note(output, ends)
         return outputs
 
     def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
         name = operation.name
         if activation == "silu":  # two operations in TFLite
-            gate = layers.Activation("sigmoid", name=self._name(f"{name}_gate"), dtype="float32")(x)
-            gate = self._range(f"{name}_gate", gate, PROBABILITIES)
-            gated = layers.Multiply(name=self._name(f"{name}_gated"), dtype="float32")
+            gate = self._new(layers.Activation, f"{name}_gate", "sigmoid")(x)
+            gate = self._with_range(f"{name}_gate", gate, PROBABILITIES)
+            gated = self._new(layers.Multiply, f"{name}_gated")
             return self._finish(operation, gated([x, gate]))
         if activation == "hard_sigmoid":  # so is this
-            x = self._range(f"{name}_relu6", ops.relu6(x + 3.0), (0.0, 6.0))
-            return self._range(name, x * (1 / 6), (0.0, 1.0))
+            # XNNPACK's sums go up halfway between two steps, which zero is.
+            three = 3.0 + HALFWAY * 6 / 255
+            x = self._with_range(f"{name}_relu6", ops.relu6(x + three), (0.0, 6.0))
+            return self._with_range(name, x * (1 / 6), (0.0, 1.0))
+        if activation in {"hard_silu", "leaky_relu"} and id(operation) not in self._followed:
+            if activation == "hard_silu":
+                move = self._new(HardSwishSteps, f"{name}_steps")
+            else:
+                slope = -float(compute(np.full((1, 1), -1.0, np.float32))[0, 0])
+                move = self._new(Requantize, f"{name}_steps", slope)
+            ends, exact = self._new(Ends, f"{name}_ends"), compute(x)
+            behind = ends(exact)
+            return self._rounded(name, move(exact, x, self._range(x), behind), ends, behind)
         return self._finish(operation, compute(x), LIMITS.get(activation))
+
+    def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
+        outputs = layer(x, self._range(x))
+        layer.set_weights(weights)
+        return outputs
 
     def _finish(self, operation: Any, x: Any, limits: Limits | None = None) -> Any:
         if limits:
             # The converter knows the range without being told, and the loss needs the scores as
             # they are: one that is rounded to zero has no gradient.
-            return x if id(operation) in self._last else self._range(operation.name, x, limits)
-        return x if id(operation) in self._followed else self._range(operation.name, x)
+            return x if id(operation) in self._last else self._with_range(operation.name, x, limits)
+        return x if id(operation) in self._followed else self._with_range(operation.name, x)
 
-    def _range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
-        fake_quantize = FakeQuantize(limits, name=self._name(f"{name}_range"), dtype="float32")
-        x = fake_quantize(x)
-        self._note(x, fake_quantize)
+    def _with_range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
+        ends = self._new(Ends, f"{name}_ends", limits)
+        return self._rounded(name, x, ends, ends(x))
+
+    def _rounded(self, name: str, x: Any, ends: Ends, found: Range) -> Any:
+        return self._note(self._new(FakeQuantize, f"{name}_range")(x, found), ends)
+
+    def _range(self, x: Any) -> Range:
+        """Of a tensor that has one; by a call on itself, so that a model can be cut behind it."""
+        return self._ends_of[id(x)](x, moves=False)
+
+    def _note(self, x: Any, ends: Ends) -> Any:
+        self._ends_of[id(x)] = ends
+        self._tensors.append(x)
         return x
 
-    def _note(self, x: Any, fake_quantize: FakeQuantize) -> None:
-        self._range_of[id(x)] = fake_quantize
-        self._tensors.append(x)
+    def _new(self, kind: Any, name: str, *args: Any) -> Any:
+        return kind(*args, name=self._name(name), dtype="float32")
 
     def _name(self, name: str) -> str:
         """`name`, or with a number where a layer that is called once more has taken it."""
@@ -226,15 +263,3 @@ class _Rewriter:
             free, count = f"{name}_{count}", count + 1
         self._names.add(free)
         return free
-
-
-def _with_weights(layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
-    outputs = layer(x)
-    layer.set_weights(weights)
-    return outputs
-
-
-def _copy(operation: Any) -> Any:
-    if not isinstance(operation, layers.Layer):
-        return operation
-    return type(operation).from_config(operation.get_config())
