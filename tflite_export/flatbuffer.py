@@ -1,6 +1,7 @@
-"""TFLite files with other types at their ends, and with biases that are right."""
+"""TFLite files with other types at their ends, and with biases and kernels that are right."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ _BIASED = {
     schema.BuiltinOperator.FULLY_CONNECTED: (0, 1, 2),
     schema.BuiltinOperator.TRANSPOSE_CONV: (2, 1, 3),
 }
+
+_REACH = 2.0**-32, 2.0**8
+"""Steps of the output that one unit of an int8 product may be; XNNPACK takes no other."""
 
 
 def with_uint8_ends(content: bytes) -> bytes:
@@ -45,28 +49,82 @@ def with_own_biases(content: bytes) -> bytes:
     of one of its operators: in the others the bias is wrong. int8 files have copies.
     """
     model = flatbuffer_utils.read_model_from_bytearray(content)
-    tensors, changed = model.subgraphs[0].tensors, False
-    for operator in model.subgraphs[0].operators:
-        places = _BIASED.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
-        if places is None or len(operator.inputs) <= places[-1] or operator.inputs[places[-1]] < 0:
+    changed = False
+    for operator, tensors in _biased(model):
+        image, kernel, bias = tensors
+        if bias is None or bias.type != schema.TensorType.INT64:  # it computes in float
             continue
-        image, kernel, bias = (tensors[operator.inputs[place]] for place in places)
-        if bias.type != schema.TensorType.INT64:  # it computes in float
-            continue
-        scale = np.float32(image.quantization.scale) * np.float32(kernel.quantization.scale)
+        scale = _scale(image) * _scale(kernel)
         if np.allclose(bias.quantization.scale, scale, rtol=1e-5, atol=0):
             continue
-        twin = copy.deepcopy(bias)
-        values = np.frombuffer(model.buffers[bias.buffer].data, np.int64)
-        values = np.rint(values * (np.float64(bias.quantization.scale) / scale)).astype(np.int64)
-        twin.quantization.scale, twin.buffer = scale, len(model.buffers)
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-        model.buffers.append(buffer)
-        operator.inputs[places[-1]] = len(tensors)
-        tensors.append(twin)
+        _replace(model, operator, 2, _rescaled(model, bias, np.int64, scale), scale)
         changed = True
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+
+
+def with_kernels_in_reach(content: bytes) -> bytes:
+    """An int8 file without kernels that XNNPACK cannot take: its process ends, with no error.
+
+    Such is a channel in which the least that an image can differ from zero sends the output out of
+    its range, or in which the most does not move it by a step: of a filter that died in training,
+    which the batch norm folded into it blows up. On the images that the file was calibrated with
+    the channel gives its bias and nothing else, and so it does here for all: its kernel is zero.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    changed = False
+    for operator, (image, kernel, bias) in _biased(model):
+        output = model.subgraphs[0].tensors[operator.outputs[0]]
+        if {each.type for each in (image, kernel, output)} != {schema.TensorType.INT8}:
+            continue
+        scale, unit = _scale(kernel), _scale(output) / _scale(image)
+        out = ~((scale / unit >= _REACH[0]) & (scale / unit < _REACH[1]))
+        if not out.any():
+            continue
+        data: Any = np.asarray(model.buffers[kernel.buffer].data)
+        values = data.astype(np.int8).reshape(kernel.shape)
+        np.moveaxis(values, kernel.quantization.quantizedDimension, 0)[out] = 0
+        scale = np.where(out, unit, scale)
+        _replace(model, operator, 1, values, scale)
+        if bias is not None:
+            scale = scale * _scale(image)
+            _replace(model, operator, 2, _rescaled(model, bias, np.int32, scale), scale)
+        changed = True
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+
+
+def _biased(model: Any) -> Iterator[tuple[Any, tuple[Any, Any, Any]]]:
+    """Operators of the first graph that may have a bias; their image, kernel and bias or None."""
+    tensors = model.subgraphs[0].tensors
+    for operator in model.subgraphs[0].operators:
+        places = _BIASED.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+        if places is not None:
+            found = [operator.inputs[each] for each in places if each < len(operator.inputs)]
+            image, kernel, *bias = (tensors[index] if index >= 0 else None for index in found)
+            yield operator, (image, kernel, bias[0] if bias else None)
+
+
+def _scale(tensor: Any) -> np.ndarray:
+    """Of a tensor, float32 `[1]` or one for each channel."""
+    return np.asarray(tensor.quantization.scale, np.float32)
+
+
+def _rescaled(model: Any, bias: Any, kind: type, scale: np.ndarray) -> np.ndarray:
+    values = np.frombuffer(model.buffers[bias.buffer].data, kind)
+    limits = np.iinfo(kind)
+    steps = np.rint(values * (np.float64(bias.quantization.scale) / scale))
+    return np.clip(steps, limits.min, limits.max).astype(kind)
+
+
+def _replace(model: Any, operator: Any, part: int, values: np.ndarray, scale: np.ndarray) -> None:
+    """Gives an operator a constant of its own: the one it has may be that of others too."""
+    place = _BIASED[model.operatorCodes[operator.opcodeIndex].builtinCode][part]
+    tensors = model.subgraphs[0].tensors
+    twin, buffer = copy.deepcopy(tensors[operator.inputs[place]]), schema.BufferT()
+    twin.quantization.scale, twin.buffer = scale, len(model.buffers)
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    operator.inputs[place] = len(tensors)
+    tensors.append(twin)
 
 
 def _add_uint8_twin(tensors: list[Any], index: int) -> int:

@@ -12,10 +12,11 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization import is_quantize_aware, to_int8
-from tflite_export.flatbuffer import with_own_biases, with_uint8_ends
+from tflite_export.flatbuffer import with_kernels_in_reach, with_own_biases, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
+from tflite_export.reach import in_reach
 from tflite_export.steps import steps
 
 __all__ = [
@@ -94,7 +95,7 @@ def lower(
             scores=scores != "model",
             preprocessing=preprocessing not in (None, PIXELS),
         )
-        content = to_int8(model, io or "int8", batch)
+        content = with_kernels_in_reach(to_int8(model, io or "int8", batch))
         _check_integer(content, set())
         return content
     if kind in CALIBRATED:
@@ -105,9 +106,11 @@ def lower(
         )
     check_selective(kind, keep_float)
     clean = prepare(model, scores=scores, preprocessing=preprocessing)
-    keep = keeper(clean, keep_float) if keep_float else None
     if representative is not None and preprocessing is not None:
         representative = _pixels(representative, preprocessing)
+    if representative is not None and kind == "int8":
+        clean = in_reach(clean, representative)
+    keep = keeper(clean, keep_float) if keep_float else None
     converter = make_converter(clean, (batch, *shape))
     with built_in_alone():
         if kind.startswith("weight") or (kind == "dynamic" and keep):
@@ -140,6 +143,7 @@ def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> byte
             # The converter misses statistics of the input, which the representative images give.
             warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             content = converter.convert()
+    content = with_kernels_in_reach(content)
     _check_integer(content, set(keep(content)) if keep else set())
     return with_uint8_ends(content) if io == "uint8" else content
 

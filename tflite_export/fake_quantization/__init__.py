@@ -22,6 +22,7 @@ from tflite_export.fake_quantization.kernels import (
 from tflite_export.fake_quantization.layers import Ends, FakeQuantize, exporting, observing
 from tflite_export.fake_quantization.rewriting import rewrite
 from tflite_export.images import check_images
+from tflite_export.reach import in_reach
 
 __all__ = [
     "Ends",
@@ -95,9 +96,11 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
     if representative is not None:
         check_images("representative", representative, model.input_shape[1:])
         check_real("representative", representative)
-    aware = rewrite(flatten(model))
-    if representative is not None:
-        calibrate(aware, representative)
+    flat = flatten(model)
+    if representative is None:
+        return rewrite(flat)
+    aware = rewrite(in_reach(flat, representative))
+    calibrate(aware, representative)
     return aware
 
 
