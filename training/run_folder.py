@@ -154,13 +154,17 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            newest = None
-            with suppress(OSError):
-                newest = self.checkpoints.newest()
+            newest = self.newest_checkpoint()
             rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
             raise TrainingStopped(
                 f"The run's folder {str(self.path)!r} cannot be written to: {error}{rest}."
             ) from error
+
+    def newest_checkpoint(self) -> Path | None:
+        """What a run that ends goes on from, if there is anything and the folder can be read."""
+        with suppress(OSError):
+            return self.checkpoints.newest()
+        return None
 
     def write_settings(self, settings: Settings) -> None:
         content = {
