@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, put_in_place, remove_parts
+from keras_archs.files import atomic_write, put_in_place, remove_parts, require_local
 from training.checkpoints import Checkpoints
 from training.config import TrainConfig
 from training.stopping import TrainingStopped
@@ -101,6 +101,7 @@ class RunFolder:
 
     def check_free(self, overwrite: bool) -> None:
         """Raises a ValueError unless a new run may and can be written here; changes nothing."""
+        require_local(self.path, "out")
         part = f".{self.settings.name}."  # what a kill has left, or another worker's test
         path = self.path.absolute()
         nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
