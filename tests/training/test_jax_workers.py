@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tflite_export
 import training
+from tests.training.runs import assert_equal_runs
 from training import jax_workers
 
 CONFIG = {
@@ -31,10 +33,19 @@ with_batch_norm()
 import runpy
 runpy.run_module("training.jax_workers", run_name="__main__")
 """
+KILLED = """
+import os, signal
+import keras
+real = keras.callbacks.CallbackList.on_epoch_end
+def killing(*given, **named):
+    real(*given, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+keras.callbacks.CallbackList.on_epoch_end = killing
+"""
 
 
-def start(out, *arguments, tf_config=None):
-    words = [sys.executable, "-c", SMALL, out, *arguments]
+def start(out, *arguments, tf_config=None, code=SMALL):
+    words = [sys.executable, "-c", code, out, *arguments]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
@@ -78,6 +89,18 @@ def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_p
         file.set_tensor(given["index"], image[None])
         file.invoke()
         np.testing.assert_allclose(file.get_tensor(taken["index"])[0], expected, atol=1e-5)
+
+
+def test_a_killed_run_is_the_run_that_was_not(images, tmp_path):
+    """A process that is killed behind its first epoch; dropout and momentum go on as well."""
+    whole, out, config = tmp_path / "whole", tmp_path / "killed", tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 3}))
+    code = SMALL.replace("with_batch_norm", "with_dropout")
+    undisturbed = start(whole, "--config", config, code=code)
+    assert start(out, "--config", config, code=KILLED + code).wait(200) == -signal.SIGKILL
+    assert len((out / "log.csv").read_text().splitlines()) == 2
+    assert start(out, code=code).wait(200) == undisturbed.wait(200) == 0
+    assert_equal_runs(out, whole)
 
 
 @pytest.mark.parametrize("changes", [{"ema": 0.9}, {"qat": True}, {"track": "mlflow"}])
