@@ -52,7 +52,8 @@ def make_batches(
         training: shuffle anew in each epoch, and drop a last batch that is not full unless it is
             the only one. The order is random among all examples whose `encoded` elements have room
             in half of `MEMORY_LIMIT`; where not all have, within blocks of so many, which follow
-            each other as they are stored. Otherwise images come in their own order, all of them, not varied.
+            each other as they are stored. Otherwise images come in their own order, all of them,
+            not varied.
         seed: of order and augmentation, for training only, as all that follow but for `shard`.
         augmentation: how images are varied, and which part of them is evaluated.
         repeats: how many places of a batch show the same image, each varied by draws of its own

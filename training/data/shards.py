@@ -68,7 +68,7 @@ def check_files(name: str, files: Sequence[str], pattern: str) -> None:
     for begin, number, end, count in filter(None, map(_parts, files)):
         sets[begin, len(number), end, int(count)].add(int(number))
     for (begin, digits, end, count), numbers in sets.items():
-        first = max(numbers) // count  # some count from 1
+        first = int(count in numbers)  # some count from 1
         for number in sorted({*range(first, first + count)} - numbers):
             missing = f"{begin}{number:0{digits}}{end}"
             if fnmatch.fnmatchcase(missing, pattern):
