@@ -28,8 +28,8 @@ CONFIG = {
 
 
 SMALL = """
-from tests.training.workers import with_batch_norm
-with_batch_norm()
+from tests.training.workers import with_dropout
+with_dropout()
 import runpy
 runpy.run_module("training.jax_workers", run_name="__main__")
 """
@@ -61,11 +61,24 @@ def start_two(out, *arguments):
     return [start(out, *arguments, tf_config={"cluster": workers, "task": task}) for task in tasks]
 
 
-def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_path):
-    one, two, config = tmp_path / "one", tmp_path / "two", tmp_path / "config.json"
-    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 2}))
-    processes = [start(one, "--config", config), *start_two(two, "--config", config)]
-    assert [process.wait(200) for process in processes] == [0, 0, 0]
+@pytest.fixture(scope="module")
+def config(images, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "config.json"
+    file.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 2}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def one(config):
+    """The run of one process."""
+    out = config.with_name("one")
+    assert start(out, "--config", config).wait(200) == 0
+    return out
+
+
+def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(one, config, tmp_path):
+    two = tmp_path / "two"
+    assert [process.wait(200) for process in start_two(two, "--config", config)] == [0, 0]
     histories = [training.load_run(out).folder.history() for out in (one, two)]
     for expected, found in zip(*histories, strict=True):
         for name, value in expected.items():
@@ -91,16 +104,13 @@ def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_p
         np.testing.assert_allclose(file.get_tensor(taken["index"])[0], expected, atol=1e-5)
 
 
-def test_a_killed_run_is_the_run_that_was_not(images, tmp_path):
+def test_a_killed_run_is_the_run_that_was_not(one, config, tmp_path):
     """A process that is killed behind its first epoch; dropout and momentum go on as well."""
-    whole, out, config = tmp_path / "whole", tmp_path / "killed", tmp_path / "config.json"
-    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 3}))
-    code = SMALL.replace("with_batch_norm", "with_dropout")
-    undisturbed = start(whole, "--config", config, code=code)
-    assert start(out, "--config", config, code=KILLED + code).wait(200) == -signal.SIGKILL
+    out = tmp_path / "killed"
+    assert start(out, "--config", config, code=KILLED + SMALL).wait(200) == -signal.SIGKILL
     assert len((out / "log.csv").read_text().splitlines()) == 2
-    assert start(out, code=code).wait(200) == undisturbed.wait(200) == 0
-    assert_equal_runs(out, whole)
+    assert start(out).wait(200) == 0
+    assert_equal_runs(out, one)
 
 
 @pytest.mark.parametrize("changes", [{"ema": 0.9}, {"qat": True}, {"track": "mlflow"}])
