@@ -65,22 +65,18 @@ def check_files(name: str, files: Sequence[str], pattern: str) -> None:
         if size == 0:
             raise InputError(f"dataset {name!r}: {file} is empty; a TFRecord file has records.")
     sets = defaultdict(set)
-    for begin, number, end, count in filter(None, map(_parts, files)):
-        sets[begin, len(number), end, int(count)].add(int(number))
+    for found in filter(None, map(_NUMBERED.fullmatch, files)):
+        begin, number, end = found.group(1, 2, 3)
+        sets[begin, len(number), end, int(found[4])].add(int(number))
     for (begin, digits, end, count), numbers in sets.items():
         first = int(count in numbers)  # some count from 1
-        for number in sorted({*range(first, first + count)} - numbers):
-            missing = f"{begin}{number:0{digits}}{end}"
+        for index in sorted({*range(first, first + count)} - numbers):
+            missing = f"{begin}{index:0{digits}}{end}"
             if fnmatch.fnmatchcase(missing, pattern):
                 raise InputError(
                     f"dataset {name!r}: {missing} is missing; a pattern that does not match it"
                     " takes the others alone."
                 )
-
-
-def _parts(file: str) -> tuple[str, ...] | None:
-    found = _NUMBERED.fullmatch(file)
-    return found and found.groups()
 
 
 def _array_records(info: tfds.core.SplitInfo) -> Found:
