@@ -328,7 +328,7 @@ def _data() -> None:
 @data_app.command("prepare", no_args_is_help=True)
 def prepare_data(
     dataset: Annotated[str, typer.Argument(help="As for train --dataset.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="Folder that the files are written to.")],
+    out: Annotated[str, typer.Option(help="Folder that the files are written to.", metavar="PATH")],
     format: Annotated[  # noqa: A002  # the option's name
         str, typer.Option(help="tfrecord, or array_record, which is read at any place.")
     ] = "tfrecord",

@@ -1,6 +1,7 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_archs.errors import InputError
+
+
+def require_local(path: str | Path, name: str) -> None:
+    """Raises an InputError for an argument that is a place elsewhere, such as `gs://bucket/folder`.
+
+    A folder there cannot be given its name in one step when it is whole, and pathlib would make one
+    named `gs:` here.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # two letters, for Windows has drives
+        raise InputError(
+            f"{name}={str(path)!r} is no folder of this machine; give one that is, and copy it, or"
+            " mount the other."
+        )
 
 
 def check_target(path: Path, overwrite: bool) -> None:

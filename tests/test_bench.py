@@ -1,17 +1,24 @@
 """The benchmark itself: it runs, and its report says what was measured."""
 
+import csv
 import dataclasses
+import gzip
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from docs import tables
 from docs.bench import report
 from docs.bench.race import ratio
 from docs.bench.report import Row
+from docs.fashion_mnist import variants
+from tests.training.tiny_net import registered
+from training.data.fashion_mnist_small.idx import format_idx
 
 ROOT = Path(__file__).parents[1]
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -119,3 +126,35 @@ def test_a_table_takes_rows_that_lack_its_new_columns(tmp_path):
     tables.write(tmp_path / "rows.csv", [*tables.read(tmp_path / "rows.csv"), new])
     old = {"key": "old", "steps": "", "machine": "a"}
     assert tables.read(tmp_path / "rows.csv") == [old, {**new, "steps": "1"}]
+
+
+def test_a_family_and_the_best_network_come_to_tables_and_a_page(tmp_path, monkeypatch):
+    """By a network that is quick to trace, on noise."""
+    for split, count in {"train": 100, "t10k": 40}.items():
+        images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+        arrays = {"images-idx3": images, "labels-idx1": np.arange(count, dtype="uint8") % 10}
+        for kind, array in arrays.items():
+            path = tmp_path / f"{split}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(format_idx(array)))
+    tiny = dataclasses.replace(variants.LONG, model="tinynet")
+    monkeypatch.setattr(variants, "LONG", tiny)
+    monkeypatch.setitem(variants.VARIANTS, "ResNet", tiny)
+    out = tmp_path / "docs"
+    out.mkdir()
+    words = ["ResNet", "best", "--quick", "--epochs", "1", "--source", tmp_path, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["fashion_mnist", *map(str, words)])
+    docs = {path: path.read_bytes() for path in (ROOT / "docs").glob("fashion_mnist*.*")}
+    with registered(), pytest.raises(SystemExit) as ended:
+        runpy.run_module("docs.fashion_mnist", run_name="__main__")
+    assert not ended.value.code
+    assert {path: path.read_bytes() for path in docs} == docs
+    assert {path.name for path in out.iterdir()} == {"fashion_mnist.csv", "fashion_mnist.md"}
+    with (out / "fashion_mnist.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["family"] for row in rows] == ["ResNet", "best"]
+    page = (out / "fashion_mnist.md").read_text()
+    for row in rows:
+        assert row["epochs"] == "1"
+        right = float(row["test_top1"]) * 40
+        assert right == pytest.approx(round(right), abs=1e-9), "a share of 40 images"
+        assert f"| {row['family']} | tinynet | 1 | {row['test_top1']} |" in page

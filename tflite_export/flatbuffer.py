@@ -81,7 +81,7 @@ def with_kernels_in_reach(content: bytes) -> bytes:
         if not out.any():
             continue
         data: Any = np.asarray(model.buffers[kernel.buffer].data)
-        values = data.astype(np.int8).reshape(kernel.shape)
+        values: np.ndarray = data.astype(np.int8).reshape(kernel.shape)
         np.moveaxis(values, kernel.quantization.quantizedDimension, 0)[out] = 0
         scale = np.where(out, unit, scale)
         _replace(model, operator, 1, values, scale)

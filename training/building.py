@@ -65,7 +65,10 @@ def prepare(
     config = settings.config
     if config.qat and devices.replicas > 1:
         # Each would move the ranges by its own images.
-        raise InputError(f"qat goes with one device; here are {devices.replicas}.")
+        raise InputError(
+            f"qat=True takes one device, got {devices.replicas} by strategy={config.strategy!r};"
+            " give strategy='none' (--strategy none)."
+        )
     stages = make_stages(config, settings.input_shape[0])
     with devices.strategy.scope():
         network = build_network(settings, initialised=initialised)

@@ -92,13 +92,12 @@ class Checkpoints:
     ) -> None:
         """Writes a checkpoint and removes all but the newest ones.
 
+        `require_finite` comes first, or they are not worth going back to.
+
         Raises:
-            NotFiniteError: a variable is not worth keeping; no file has changed.
             OSError: it cannot be written; those before it are as they were.
         """
         arrays = [np.asarray(variable) for variable in _variables(model, averages)]
-        if not are_finite(arrays):
-            raise NotFiniteError
         state = asdict(progress) | {"config": progress.config.model_dump(mode="json")}
         self.folder.mkdir(exist_ok=True)
         newest = self.newest()
@@ -175,7 +174,7 @@ def _read(content: bytes) -> Checkpoint:
 
 
 def require_finite(model: keras.Model, averages: Averages | None = None) -> None:
-    """Raises a NotFiniteError where `Checkpoints.save` would."""
+    """Raises a NotFiniteError if a variable of a checkpoint is not worth keeping."""
     if not are_finite(_variables(model, averages)):
         raise NotFiniteError
 

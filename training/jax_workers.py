@@ -17,7 +17,7 @@ import typer
 
 from keras_archs.errors import InputError
 from training.building import build_network, precision
-from training.checkpoints import Progress
+from training.checkpoints import Progress, require_finite
 from training.cluster import find_cluster
 from training.config import TrainConfig
 from training.distribution import fill_up
@@ -127,6 +127,7 @@ class _Keep(keras.callbacks.Callback):
         self.folder, self.progress, self.network = folder, progress, network
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        require_finite(self.model)
         history = self.progress.history
         logs = {name: float(value) for name, value in sorted((logs or {}).items())}
         history.append({"epoch": epoch, **logs})

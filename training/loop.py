@@ -165,7 +165,7 @@ class Loop:
             folder.write_log(progress.history)
             with self._averaged():
                 folder.save_last(self.network, progress.epoch)
-        self._save()
+        self._write_checkpoint()
         with self.folder.writing():
             folder.keep_if_best(progress.history)
 
@@ -190,6 +190,10 @@ class Loop:
         self._counted_at = now
 
     def _save(self) -> None:
+        require_finite(self.model, self.averages)
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         self._count()
         self.progress.callbacks = states(self._callbacks)
         with self.folder.writing():

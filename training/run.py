@@ -27,6 +27,7 @@ from training.loop import Loop
 from training.monitoring import monitors_of, require_tracker
 from training.plots import plot_confusion_matrix, plot_curves
 from training.progressive import Stage
+from training.reading import reading
 from training.reporting import write_report
 from training.run_folder import RunFolder, Settings, write_json
 from training.stopping import stop_request, stopping_at_once
@@ -169,7 +170,8 @@ def train(
 
     Raises:
         ValueError: the dataset, the network or the folder does not do, before training starts.
-        TrainingStopped: SIGTERM or SIGINT came, the loss is not finite, or the disk is full.
+        TrainingStopped: SIGTERM or SIGINT came, the loss is not finite, the disk is full, or the
+            images cannot be read any more.
     """
     folder = RunFolder(Path(out))
     folder.check_free(overwrite)
@@ -181,7 +183,8 @@ def train(
     with stopping_at_once(*stopping):
         run = new_run(config, folder)
         devices.check_batch(config.batch_size, len(run.data.splits["train"]))
-    with arithmetic(config), devices.own(folder.path) as path:
+    whole = reading(config.dataset, folder)
+    with arithmetic(config), whole, devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
             trained = prepare(run.settings, run.steps, devices, representative=run.representative)
@@ -226,7 +229,8 @@ def resume(
     require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
-    with arithmetic(config), devices.own(folder.path) as path:
+    whole = reading(config.dataset, folder)
+    with arithmetic(config), whole, devices.own(folder.path) as path:
         with stopping_at_once(folder.path, _NEXT):
             folder = RunFolder(path)
             folder.remove_parts()

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, put_in_place, remove_parts
+from keras_archs.files import atomic_write, put_in_place, remove_parts, require_local
 from training.checkpoints import Checkpoints
 from training.config import TrainConfig
 from training.stopping import TrainingStopped
@@ -101,6 +101,7 @@ class RunFolder:
 
     def check_free(self, overwrite: bool) -> None:
         """Raises a ValueError unless a new run may and can be written here; changes nothing."""
+        require_local(self.path, "out")
         part = f".{self.settings.name}."  # what a kill has left, or another worker's test
         path = self.path.absolute()
         nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
@@ -154,13 +155,17 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            newest = None
-            with suppress(OSError):
-                newest = self.checkpoints.newest()
+            newest = self.newest_checkpoint()
             rest = f"; the checkpoint {str(newest)!r} is whole, --resume goes on" if newest else ""
             raise TrainingStopped(
                 f"The run's folder {str(self.path)!r} cannot be written to: {error}{rest}."
             ) from error
+
+    def newest_checkpoint(self) -> Path | None:
+        """What a run that ends goes on from, if there is anything and the folder can be read."""
+        with suppress(OSError):
+            return self.checkpoints.newest()
+        return None
 
     def write_settings(self, settings: Settings) -> None:
         content = {

@@ -13,11 +13,11 @@ from docs.fashion_mnist.variants import BEST, LONG, VARIANTS, run, run_best
 from keras_archs.files import atomic_write
 
 FOLDER = Path(__file__).parents[1]
-PAGE = FOLDER / "fashion_mnist.md"
+PAGE = "fashion_mnist.md"
 TABLES = {
-    "families": FOLDER / "fashion_mnist.csv",
-    "race": FOLDER / "fashion_mnist_race.csv",
-    "int8": FOLDER / "fashion_mnist_int8.csv",
+    "families": "fashion_mnist.csv",
+    "race": "fashion_mnist_race.csv",
+    "int8": "fashion_mnist_int8.csv",
 }
 KEYS = {"families": "family", "race": "target", "int8": "network"}
 INT8 = {f"int8-{name}": name for name in int8.NETWORKS}
@@ -55,9 +55,16 @@ def main(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of all but the race; if none, the recipe's.")
     ] = None,
-    quick: Annotated[bool, typer.Option(help="Few images, nothing written.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Few images; written to --out alone, if given.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page and its tables, docs if none.")
+    ] = None,
 ) -> None:
     """Trains on Fashion-MNIST and writes docs/fashion_mnist.{md,csv}, one part or all."""
+    if not quick:
+        out = out or FOLDER
     wanted = parts or PARTS
     for part in wanted:
         if part not in PARTS:
@@ -70,25 +77,25 @@ def main(
         dataset = f"tfrecord:{folder}/{{split}}.tfrecord"
         for part in wanted:
             if part == "race":
-                _keep("race", _race(source, folder, count), quick)
+                _keep("race", _race(source, folder, count), out)
             elif part == BEST:
                 row = run_best(_whole(folder), epochs, folder / part)
-                _keep("families", [row], quick)
+                _keep("families", [row], out)
             elif part in INT8:
                 for seed in int8.SEEDS[: 1 if quick else None]:
                     row = int8.run(INT8[part], seed, dataset, epochs, folder / part)
-                    _keep("int8", [row], quick)
+                    _keep("int8", [row], out)
             else:
-                _keep("families", [run(part, dataset, epochs, folder / part)], quick)
+                _keep("families", [run(part, dataset, epochs, folder / part)], out)
 
 
-def _keep(table: str, rows: list[dict[str, Any]], quick: bool) -> None:
-    """Prints rows and, unless they are of few images, writes them."""
+def _keep(table: str, rows: list[dict[str, Any]], out: Path | None) -> None:
+    """Prints rows and writes them, if there is a folder for them."""
     rows = [{**row, "machine": machine()} for row in rows]
     for row in rows:
         print(*(f"{name} {value}" for name, value in row.items()), sep=", ", flush=True)
-    if not quick:
-        _write(table, rows)
+    if out:
+        _write(table, rows, out)
 
 
 def _whole(folder: Path) -> str:
@@ -124,19 +131,19 @@ def _race(source: Path, folder: Path, count: int | None) -> list[dict[str, Any]]
     return rows
 
 
-def _write(table: str, rows: list[dict[str, Any]]) -> None:
+def _write(table: str, rows: list[dict[str, Any]], out: Path) -> None:
     """Puts rows in the place of those of the same key, and makes the page anew."""
     key = KEYS[table]
     new = {str(row[key]): {name: str(value) for name, value in row.items()} for row in rows}
-    merged = {row[key]: row for row in tables.read(TABLES[table])} | new
-    tables.write(TABLES[table], merged.values())
-    atomic_write(PAGE, _page().encode())
+    merged = {row[key]: row for row in tables.read(out / TABLES[table])} | new
+    tables.write(out / TABLES[table], merged.values())
+    atomic_write(out / PAGE, _page(out).encode())
 
 
-def _page() -> str:
+def _page(out: Path) -> str:
     lines = ["# Fashion-MNIST", "", "Written by `make bench-fashion`."]
     for table, explained in EXPLAINED.items():
-        rows = tables.read(TABLES[table])
+        rows = tables.read(out / TABLES[table])
         if not rows:
             continue
         head = [name for name in rows[0] if name != "machine"]

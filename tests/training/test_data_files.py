@@ -295,6 +295,13 @@ def test_records_refused(tmp_path, records, message):
         open_dataset(f"tfrecord:{tmp_path}/r")
 
 
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    write_folder(tmp_path, {"a": 3, "b": 3})
+    (tmp_path / "b" / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"cannot be read: .*Is a directory.*b/folder\.png"):
+        open_dataset(f"image_folder:{tmp_path}")
+
+
 def test_record_files_refused(tmp_path):
     with pytest.raises(InputError, match=r"no file matches '.*/train-"):
         open_dataset(f"tfrecord:{tmp_path}/{{split}}-*")
@@ -305,14 +312,31 @@ def test_record_files_refused(tmp_path):
         with pytest.raises(InputError, match=f"/{name} is truncated or no uncompressed TFRecord"):
             open_dataset(f"tfrecord:{tmp_path}/{name}")
     (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
     write_records(tmp_path / "one", [record(encoded(1), 0)] * 20)
-    for name, message in (("empty", "0 class found"), ("one", r"1 class found \(0\)")):
+    for name, message in (
+        ("empty", "/empty is empty"),
+        ("lin*", "/link cannot be read: .*No such file"),
+        ("one", r"1 class found \(0\)"),
+    ):
         with pytest.raises(InputError, match=message):
             open_dataset(f"tfrecord:{tmp_path}/{name}")
     write_records(tmp_path / "train-0", [record(encoded(i), i % 2) for i in range(20)])
     write_records(tmp_path / "test-0", [record(encoded(1), 7)])
     with pytest.raises(InputError, match="test has label 7, which the training records lack"):
         open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_missing_record_file_is_named(tmp_path, first):
+    files = [tmp_path / f"train-{first + i:05}-of-00003" for i in range(3)]
+    for i, file in enumerate(files):
+        write_records(file, numbered(range(20 * i, 20 * i + 20)))
+    assert len(splits_of(open_dataset(f"tfrecord:{tmp_path}/train-*"))[0]) == 48
+    files[1].unlink()
+    with pytest.raises(InputError, match=f"{files[1].name} is missing"):
+        open_dataset(f"tfrecord:{tmp_path}/train-*")
+    assert len(splits_of(open_dataset(f"tfrecord:{files[2]}"))[0]) == 16, "the only one asked for"
 
 
 def test_clean_data_warns_of_nothing(tmp_path):

@@ -125,6 +125,7 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
         ({"shards": 0}, "shards: 0 given"),
         ({"beam_options": ["--runner=X"]}, "beam_options go with beam=True"),
         ({"dataset": "image_folder:/nowhere"}, "is not a folder"),
+        ({"out": "gs://bucket/x"}, "out='gs://bucket/x' is no folder of this machine"),
     ],
 )
 def test_refused(photos, tmp_path, options, message):
@@ -156,5 +157,8 @@ def test_a_damaged_array_record_is_named(photos, tmp_path, keep):
     spec = prepare(photos, tmp_path / "out", format="array_record", shards=2)
     file = sorted((tmp_path / "out").glob("*-train*"))[1]
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-    with pytest.raises(InputError, match=f"{file.name} is truncated or no ArrayRecord file"):
+    with pytest.raises(InputError, match=f"{file.name} is missing, truncated or no array_record"):
+        open_dataset(spec)
+    file.unlink()
+    with pytest.raises(InputError, match=f"{file.name} is missing"):
         open_dataset(spec)

@@ -1,5 +1,6 @@
 """Datasets of TFDS: which are taken, how they are split, what a user is told about the others."""
 
+import re
 import socket
 from itertools import chain
 
@@ -108,6 +109,36 @@ def test_two_processes_preparing_at_once(tmp_path, monkeypatch):
     data = open_dataset("toy_images/all", data_dir=tmp_path)
     assert sorted(ids(data.validation)) == list(range(100, 120))
     assert not list(tmp_path.rglob("incomplete*"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda _: None, "No such file"),
+        (lambda _: b"", "0"),
+        (lambda content: content[:100], "truncated record at 0"),
+        (lambda content: content[:-1], "19 and a part of one"),
+        (lambda content: content[: content.rindex(b"picture")], "19 and a part of one"),
+        (lambda content: content[:8], "0"),
+        (lambda content: bytes(len(content)), "corrupted record at 0"),
+        (lambda content: content + content[: len(content) // 20], "21"),
+    ],
+)
+def test_a_damaged_shard_is_named(tmp_path, damage, found):
+    open_dataset("toy_images/all", data_dir=tmp_path)
+    (shard,) = tmp_path.rglob("*-validation.tfrecord-*")
+    content = damage(shard.read_bytes())
+    shard.unlink() if content is None else shard.write_bytes(content)
+    message = f"{shard.name} is missing, truncated or no tfrecord file; .* 20 records, found: .*"
+    with pytest.raises(InputError, match=message + found):
+        open_dataset("toy_images/all", data_dir=tmp_path)
+
+
+def test_shards_of_a_size_that_was_not_noted(tmp_path):
+    open_dataset("toy_images/all", data_dir=tmp_path)
+    (info,) = tmp_path.rglob("dataset_info.json")
+    info.write_text(re.sub('"numBytes": "[0-9]+"', '"numBytes": "0"', info.read_text()))
+    assert len(ids(open_dataset("toy_images/all", data_dir=tmp_path).test)) == 30
 
 
 def test_failed_download(tmp_path, monkeypatch):

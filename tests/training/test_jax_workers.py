@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tflite_export
 import training
+from tests.training.runs import assert_equal_runs
 from training import jax_workers
 
 CONFIG = {
@@ -26,15 +28,24 @@ CONFIG = {
 
 
 SMALL = """
-from tests.training.workers import with_batch_norm
-with_batch_norm()
+from tests.training.workers import with_dropout
+with_dropout()
 import runpy
 runpy.run_module("training.jax_workers", run_name="__main__")
 """
+KILLED = """
+import os, signal
+import keras
+real = keras.callbacks.CallbackList.on_epoch_end
+def killing(*given, **named):
+    real(*given, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+keras.callbacks.CallbackList.on_epoch_end = killing
+"""
 
 
-def start(out, *arguments, tf_config=None):
-    words = [sys.executable, "-c", SMALL, out, *arguments]
+def start(out, *arguments, tf_config=None, code=SMALL):
+    words = [sys.executable, "-c", code, out, *arguments]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
@@ -50,11 +61,24 @@ def start_two(out, *arguments):
     return [start(out, *arguments, tf_config={"cluster": workers, "task": task}) for task in tasks]
 
 
-def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_path):
-    one, two, config = tmp_path / "one", tmp_path / "two", tmp_path / "config.json"
-    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 2}))
-    processes = [start(one, "--config", config), *start_two(two, "--config", config)]
-    assert [process.wait(200) for process in processes] == [0, 0, 0]
+@pytest.fixture(scope="module")
+def config(images, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "config.json"
+    file.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 2}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def one(config):
+    """The run of one process."""
+    out = config.with_name("one")
+    assert start(out, "--config", config).wait(200) == 0
+    return out
+
+
+def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(one, config, tmp_path):
+    two = tmp_path / "two"
+    assert [process.wait(200) for process in start_two(two, "--config", config)] == [0, 0]
     histories = [training.load_run(out).folder.history() for out in (one, two)]
     for expected, found in zip(*histories, strict=True):
         for name, value in expected.items():
@@ -78,6 +102,15 @@ def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(images, tmp_p
         file.set_tensor(given["index"], image[None])
         file.invoke()
         np.testing.assert_allclose(file.get_tensor(taken["index"])[0], expected, atol=1e-5)
+
+
+def test_a_killed_run_is_the_run_that_was_not(one, config, tmp_path):
+    """A process that is killed behind its first epoch; dropout and momentum go on as well."""
+    out = tmp_path / "killed"
+    assert start(out, "--config", config, code=KILLED + SMALL).wait(200) == -signal.SIGKILL
+    assert len((out / "log.csv").read_text().splitlines()) == 2
+    assert start(out).wait(200) == 0
+    assert_equal_runs(out, one)
 
 
 @pytest.mark.parametrize("changes", [{"ema": 0.9}, {"qat": True}, {"track": "mlflow"}])

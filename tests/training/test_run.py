@@ -219,6 +219,8 @@ def test_other_folders_are_never_written_to(images, tmp_path):
     for out in ("thesis.tex", "thesis.tex/run", "thesis.tex/all/run"):
         with pytest.raises(ValueError, match=r"thesis\.tex' is a file"):
             training.train(config(images, dataset="none"), tmp_path / out)
+    with pytest.raises(ValueError, match="out='gs:/bucket/run' is no folder of this machine"):
+        training.train(config(images), "gs://bucket/run")
     with pytest.raises(ValueError, match="holds no run"):
         training.resume(tmp_path)
     (tmp_path / "config.json").write_text('{"config": {')

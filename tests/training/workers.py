@@ -67,13 +67,20 @@ def with_batch_norm() -> None:
     building.build_network = partial(_small, batch_norm=True)
 
 
-def _small(settings: Settings, *, batch_norm: bool = False, **_: Any) -> keras.Model:
+def with_dropout() -> None:
+    building.build_network = partial(_small, batch_norm=True, dropout=0.5)
+
+
+def _small(
+    settings: Settings, *, batch_norm: bool = False, dropout: float = 0.0, **_: Any
+) -> keras.Model:
     keras.utils.set_random_seed(settings.config.seed)
     inputs = x = keras.Input(settings.input_shape)
     for filters in (8, 16):
         x = keras.layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
         x = keras.layers.BatchNormalization()(x) if batch_norm else x
     x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dropout(dropout)(x) if dropout else x
     classes = len(settings.class_names)
     return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
 

@@ -50,7 +50,10 @@ def make_batches(
         preprocess: takes and returns float32 `[b, image_size, image_size, channels]`; it gets
             values from 0 to 255.
         training: shuffle anew in each epoch, and drop a last batch that is not full unless it is
-            the only one. Otherwise images come in their own order, all of them, not varied.
+            the only one. The order is random among all examples whose `encoded` elements have room
+            in half of `MEMORY_LIMIT`; where not all have, within blocks of so many, which follow
+            each other as they are stored. Otherwise images come in their own order, all of them,
+            not varied.
         seed: of order and augmentation, for training only, as all that follow but for `shard`.
         augmentation: how images are varied, and which part of them is evaluated.
         repeats: how many places of a batch show the same image, each varied by draws of its own
@@ -61,7 +64,8 @@ def make_batches(
         epochs: how many follow each other, the first one included.
         shard: `(i, n)`, worker i of n. For training it gets the places from `i * b / n` on of each
             batch, `b / n` of them: what all workers get in a step is the batch of one process.
-            Otherwise it gets every nth image, from the ith on.
+            Otherwise it gets every nth image, from the ith on. Each worker reads all of `encoded`,
+            so all shards of records, and decodes its own images, or all once if they are cached.
 
     Returns:
         float32 images `[b, image_size, image_size, channels]` and float32 labels `[b, classes]`,

@@ -12,6 +12,10 @@ from training.data.windows import Choose
 CHANNELS = 3
 _JPEG = b"\xff\xd8\xff"
 _NAMED = 3
+_BEHIND = re.compile(r"\n\t \[\[| \[Op:|\nTraceback ")
+_BEFORE = re.compile(
+    r"\{\{.*?\}\} | *\(\d+\) [A-Z_]+: *|Error in user-defined function .* iterator: \S+ "
+)
 
 
 def decode(
@@ -43,6 +47,14 @@ def decode(
     return tf.cond(tf.io.is_jpeg(encoded), jpeg, cut_out)
 
 
+def reason(error: tf.errors.OpError) -> str:
+    """What TensorFlow has to say, in one line: without the ops' names and the stack around it."""
+    *_, line = _BEHIND.split(error.message)[0].splitlines() or [""]
+    while found := _BEFORE.match(line):
+        line = line[found.end() :]
+    return line or type(error).__name__
+
+
 def find_flaw(encoded: bytes) -> str | None:
     """Why `decode` refuses these bytes, or None. Safe to call from threads, which run at once."""
     try:
@@ -52,8 +64,7 @@ def find_flaw(encoded: bytes) -> str | None:
         else:
             decode(encoded)
     except tf.errors.OpError as error:
-        # TensorFlow puts the op's address in front of its reason, and the op's name behind it.
-        return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\].*$", "", error.message)
+        return reason(error)
     return None
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError
+from keras_archs.files import require_local
 from training.data.image_data import SPLITS, ImageData
 from training.data.sources import open_dataset
 
@@ -57,8 +58,10 @@ def prepare(
         what `open_dataset` opens it by.
 
     Raises:
-        InputError: the dataset cannot be opened, `out` exists, or Beam is not installed.
+        InputError: the dataset cannot be opened, `out` exists or is no folder of this machine, or
+            Beam is not installed.
     """
+    require_local(out, "out")
     out = Path(out)
     if out.exists() and not overwrite:
         raise InputError(

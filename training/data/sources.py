@@ -45,9 +45,12 @@ def open_dataset(
         raise InputError(f"seed: {seed} given; allowed is 0 to {2**32 - 1}")
     source, _, place = spec.partition(":")
     if source == "image_folder":
-        return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
+        try:
+            return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
+        except OSError as error:
+            raise InputError(f"dataset {spec!r} cannot be read: {error}") from error
     if source == "tfrecord":
         return open_tfrecord(place, name=spec, skip_corrupt=skip_corrupt)
     if source == "tfds_folder":
-        return open_tfds_folder(Path(place), name=spec)
+        return open_tfds_folder(place, name=spec)
     return open_tfds(spec, data_dir=data_dir)

@@ -12,13 +12,15 @@ import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError, did_you_mean
 from training.data.image_data import SPLITS, Examples, ImageData, require_classes
+from training.data.shards import check_shards
 
 
 def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
     """Open TFDS dataset `spec` (`name[/config][:version]`), preparing it first if need be.
 
     Raises:
-        InputError: no such dataset, no classification of uint8 images, or it can't be prepared.
+        InputError: no such dataset, no classification of uint8 images, it can't be prepared, or a
+            shard is missing or truncated.
     """
     builder = _find(spec, data_dir)
     _supervised_features(spec, builder)
@@ -28,11 +30,12 @@ def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
     return _open(spec, builder)
 
 
-def open_tfds_folder(folder: Path, *, name: str) -> ImageData:
+def open_tfds_folder(folder: str, *, name: str) -> ImageData:
     """Open the folder of a dataset's version that TFDS has prepared, in whatever format.
 
     Raises:
-        InputError: it is none, or no classification of uint8 images.
+        InputError: it is none, no classification of uint8 images, or a shard is missing or
+            truncated.
     """
     try:
         builder = tfds.builder_from_directory(folder)
@@ -50,8 +53,7 @@ def _open(name: str, builder: tfds.core.DatasetBuilder) -> ImageData:
         raise InputError(
             f"dataset {name!r}: it has no train split, only {', '.join(builder.info.splits)}"
         )
-    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        _check_shards(name, builder)
+    check_shards(name, builder)
     own = {split for split in builder.info.splits if _is_labelled(builder, split, image)}
     return ImageData(
         name=name,
@@ -157,24 +159,6 @@ def _by_index(source: Any, image_key: str, label_key: str, channels: int) -> Exa
         return tf.ensure_shape(file, []), tf.ensure_shape(label, [])
 
     return Examples(tf.data.Dataset.range(len(source)), content, channels, encoded_bytes=8)
-
-
-def _check_shards(name: str, builder: tfds.core.DatasetBuilder) -> None:
-    """Opens each ArrayRecord file, whose index is at its end, and counts its records."""
-    # Not there on every platform that TFDS itself runs on.
-    from array_record.python.array_record_module import ArrayRecordReader  # noqa: PLC0415
-
-    for info in builder.info.splits.values():
-        for file, length in zip(info.filepaths, info.shard_lengths, strict=True):
-            try:
-                found = ArrayRecordReader(str(file)).num_records()
-            except RuntimeError as error:
-                found = _in_one_line(error)
-            if found != length:
-                raise InputError(
-                    f"dataset {name!r}: {file} is truncated or no ArrayRecord file; it has to hold"
-                    f" {length} records, found: {found}."
-                )
 
 
 def _is_labelled(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> bool:

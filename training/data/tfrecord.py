@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
-from training.data.encoded import CHANNELS, find_flaw, report_flaws
+from training.data.encoded import CHANNELS, find_flaw, reason, report_flaws
 from training.data.image_data import SPLITS, Examples, ImageData, require_classes
+from training.data.shards import check_files
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
 COUNT = "image/channels"
@@ -40,8 +41,8 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
     so that no corrupt one ends a training run half way.
 
     Raises:
-        InputError: no file matches, one can't be read, a feature is missing or wrong, a label has
-            no class, or images are corrupt.
+        InputError: no file matches, one is missing, empty or can't be read, a feature is missing or
+            wrong, a label has no class, or images are corrupt.
     """
     files = _find_files(pattern, name)
     records = {split: list(_scan(files[split], name)) for split in files}
@@ -74,11 +75,12 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
 
 def _find_files(pattern: str, name: str) -> dict[str, list[str]]:
     splits = SPLITS if "{split}" in pattern else SPLITS[:1]
-    files = {split: sorted(tf.io.gfile.glob(pattern.replace("{split}", split))) for split in splits}
+    patterns = {split: pattern.replace("{split}", split) for split in splits}
+    files = {split: sorted(tf.io.gfile.glob(patterns[split])) for split in splits}
     if not files["train"]:
-        raise InputError(
-            f"dataset {name!r}: no file matches {pattern.replace('{split}', 'train')!r}"
-        )
+        raise InputError(f"dataset {name!r}: no file matches {patterns['train']!r}")
+    for split in splits:
+        check_files(name, files[split], patterns[split])
     return {split: found for split, found in files.items() if found}
 
 
@@ -96,7 +98,8 @@ def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
                         index += 1
             except tf.errors.OpError as error:
                 raise InputError(
-                    f"dataset {name!r}: {file} is truncated or no uncompressed TFRecord file"
+                    f"dataset {name!r}: {file} is truncated or no uncompressed TFRecord file:"
+                    f" {reason(error)}"
                 ) from error
 
 

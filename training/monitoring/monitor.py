@@ -1,7 +1,8 @@
 """Callbacks that also learn how their run has ended."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -43,3 +44,12 @@ def _closing(monitor: Monitor) -> Any:
         monitor.close(error)
 
     return close
+
+
+@contextmanager
+def warning_of(failure: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Lets a run go on where a monitor fails, with a warning of the failure and its error."""
+    try:
+        yield
+    except kinds as error:
+        warnings.warn(f"{failure}: {type(error).__name__}: {error}", stacklevel=2)

@@ -1,15 +1,14 @@
 """A run in TensorBoard."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from training.monitoring.monitor import Monitor
+from training.monitoring.monitor import Monitor, warning_of
 from training.monitoring.speedometer import Speedometer
 
 Examples = Callable[[], np.ndarray]
@@ -107,10 +106,5 @@ def drop_events(folder: Path, from_step: int) -> None:
         part.replace(path)
 
 
-@contextmanager
-def _warning() -> Iterator[None]:
-    """A file of TensorBoard's that cannot be written is no reason to lose a run."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        warnings.warn(f"TensorBoard's files cannot be written: {error}", stacklevel=2)
+def _warning() -> AbstractContextManager[None]:
+    return warning_of("TensorBoard's files cannot be written", OSError, tf.errors.OpError)

@@ -3,15 +3,14 @@
 import importlib
 import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write
-from training.monitoring.monitor import Monitor
+from training.monitoring.monitor import Monitor, warning_of
 
 
 class Tracker(Monitor):
@@ -61,13 +60,9 @@ class Tracker(Monitor):
         with self._warning():
             self.finish()
 
-    @contextmanager
-    def _warning(self) -> Iterator[None]:
-        """A server that is out of reach is no reason to lose a run."""
-        try:
-            yield
-        except Exception as error:  # the packages share no class of errors
-            warnings.warn(f"{self.package} cannot be reached: {error!r}", stacklevel=2)
+    def _warning(self) -> AbstractContextManager[None]:
+        # The packages share no class of errors.
+        return warning_of(f"{self.package} cannot be reached", Exception)
 
     def start(self, identifier: str | None) -> str:
         """Begins a run or goes on with that of the identifier; returns the identifier."""

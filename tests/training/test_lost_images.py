@@ -1,0 +1,102 @@
+"""Runs whose images go or are damaged while they train, and that go on when these are back."""
+
+import re
+import shutil
+from functools import partial
+
+import pytest
+import tensorflow as tf
+
+from tests.training.runs import TINY, checkpoints, finish, output, start
+from training import monitoring
+from training.data.encoded import reason
+
+
+def remove(images):
+    shutil.rmtree(images / "green")
+
+
+def damage(images):
+    for path in (images / "green").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+
+
+class Loss(monitoring.TensorBoard):
+    """Loses images when Keras calls one of the methods, in the run's process."""
+
+    @classmethod
+    def happen(cls, method, act, images):
+        real = getattr(cls, method)
+
+        def happening(self, *given, **options):
+            setattr(cls, method, real)
+            act(images)
+            return real(self, *given, **options)
+
+        setattr(cls, method, happening)
+        monitoring.TensorBoard = cls
+
+
+def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
+    lost, out, kept = (tmp_path / name for name in ("lost", "run", "kept"))
+    for folder in (lost, kept):
+        shutil.copytree(images, folder)
+
+    def stops(reason, *words, when, act):
+        process = start(out, *words, before=partial(Loss.happen, when, act, lost))
+        assert finish(process) == 1
+        printed = output(out).read_text()
+        assert "Traceback (most recent call last)" not in printed
+        assert re.fullmatch(
+            f"Stopped: dataset 'image_folder:{lost}' cannot be read any more: {reason}."
+            f" Once it can, --resume goes on from '{checkpoints(out)[-1]}'.",
+            printed.splitlines()[-1],
+        )
+        shutil.rmtree(lost)
+        shutil.copytree(kept, lost)
+
+    # Random crops, so that images are read anew in each epoch.
+    words = [*TINY, "--dataset", f"image_folder:{lost}", "--epochs", 2]
+    words += ["--crop", "resized", "--checkpoint-steps", 2]
+    gone = f"{lost}/green/[0-9]+.png; No such file or directory"
+    # TensorBoard's examples come first, and the evaluation last.
+    stops(gone, *words, when="on_epoch_begin", act=remove)
+    stops("Invalid PNG data, size 100", "--resume", when="on_train_batch_end", act=damage)
+    stops(gone, "--resume", when="on_train_end", act=remove)
+    assert finish(start(out, "--resume")) == 0
+
+
+NODE = "\n\t [[{{node A}}]]"
+FUNCTION = (
+    "Error in user-defined function passed to ParallelMapDatasetV2:4 transformation with iterator:"
+    " Iterator::Root::Prefetch::FiniteTake::Concatenate[0]::ParallelMapV2: "
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (
+            "{{function_node __wrapped__X}} Input is empty. [Op:DecodeImage] name: ",
+            "Input is empty.",
+        ),
+        (
+            "Graph execution error:\n\nDetected at node A defined at (most recent call last):\n"
+            f"<stack traces unavailable>\n{FUNCTION}/a b/c.png; No such file{NODE}"
+            "\n\t [[IteratorGetNext]] [Op:__inference_f_7]",
+            "/a b/c.png; No such file",
+        ),
+        (
+            f"2 root error(s) found.\n  (0) NOT_FOUND:  {FUNCTION}/a.png; No such file{NODE}\n"
+            f"  (1) NOT_FOUND:  {FUNCTION}/b.png; No such file{NODE}",
+            "/a.png; No such file",
+        ),
+        (
+            "RuntimeError: no magic\nTraceback (most recent call last):\n\n  F",
+            "RuntimeError: no magic",
+        ),
+        ("", "UnknownError"),
+    ],
+)
+def test_the_reason_among_what_tensorflow_says(message, line):
+    assert reason(tf.errors.UnknownError(None, None, message)) == line

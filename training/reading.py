@@ -1,0 +1,30 @@
+"""The end of a run whose images have gone or been damaged since it began."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from training.data.encoded import reason
+from training.run_folder import RunFolder
+from training.stopping import TrainingStopped
+
+
+@contextmanager
+def reading(dataset: str, folder: RunFolder) -> Iterator[None]:
+    """Ends a run in a folder that cannot read its dataset any more, whatever has read it.
+
+    Raises:
+        TrainingStopped: an iterator of `tf.data` has failed.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Of each iterator, in a step's graph or outside of one, on one device or several.
+        if "IteratorGetNext" not in error.message:
+            raise
+        newest = folder.newest_checkpoint()
+        rest = f" Once it can, --resume goes on from {str(newest)!r}." if newest else ""
+        raise TrainingStopped(
+            f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}.{rest}"
+        ) from error
