@@ -164,6 +164,8 @@ def _check_targets(target: Path, overwrite: bool) -> None:
         raise InputError(f"--out must end in .tflite, got {str(target)!r}.")
     for suffix in (target.suffix, ".json", ".md"):
         check_target(target.with_suffix(suffix), overwrite)
+    for suffix in (".rejected.tflite", ".rejected.json"):  # see `ParityError.keep_aside`
+        check_target(target.with_suffix(suffix), overwrite=True)
 
 
 def _source(place: str, preprocessing: str | None) -> Source:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import write_target
 from tflite_export.arguments import check_given_images, check_settings, check_untested
 from tflite_export.calibration import as_seen, calibration_set, evaluation_set
 from tflite_export.debugging import debug
@@ -53,8 +53,7 @@ class Conversion:
                 `overwrite` is False.
         """
         path = Path(path)
-        check_target(path, overwrite)
-        atomic_write(path, self.content)
+        write_target(path, self.content, overwrite=overwrite)
         return path
 
 

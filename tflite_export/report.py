@@ -13,7 +13,7 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import write_target
 from tflite_export.classifier import Classifier, Latency
 from tflite_export.images import check_images
 from tflite_export.operators import arena_bytes
@@ -71,8 +71,7 @@ class Report(Parity):
             InputError: the folder is missing or cannot be written to.
         """
         path = Path(path)
-        check_target(path, overwrite=True)
-        atomic_write(path, self.json().encode())
+        write_target(path, self.json().encode(), overwrite=True)
         return path
 
     def row(self) -> dict[str, str]:

@@ -161,10 +161,14 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     (tmp_path / "folder.tflite").mkdir()
     (tmp_path / "old.tflite").write_bytes(b"old")
     (tmp_path / "notes.md").write_bytes(b"mine")
+    (tmp_path / "far.rejected.json").mkdir()
     for name, message in {
         "missing/model.tflite": "existing folder",
         "model.json": "must end in .tflite",
+        "old.tflite/model.tflite": "existing folder",
+        "/proc/model.tflite": "/proc.*(cannot be written|existing folder)",
         "folder.tflite": "is a folder",
+        "far.tflite": r"far\.rejected\.json' is a folder",
         "old.tflite": "exists",
         "notes.tflite": r"notes\.md' exists",
     }.items():
