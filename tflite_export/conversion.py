@@ -110,7 +110,8 @@ def convert(
     Raises:
         InputError: an argument is unfit, the model is no such classifier, the images are noise or
             not preprocessed, "int8" is asked for an operation that has no integer version, or
-            any kind for one that TFLite lacks altogether.
+            any kind for a model that does not convert: the error's cause then has all that
+            TensorFlow says.
         ParityError: the file is too far from the model on the test images; it has the file.
     """
     bound = check_settings(

@@ -187,6 +187,19 @@ def test_bad_arguments_leave_nothing(export, tmp_path, quantize, options, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_does_not_convert_ends_in_one_line(tmp_path, capfd):
+    """The converter's own pages on it, which come from C++, stay out of the command's output."""
+    image = keras.Input(SHAPE)
+    x = layers.UpSampling2D(interpolation="bicubic")(image)
+    scores = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    keras.Model(image, scores).save(tmp_path / "bicubic.keras")
+    capfd.readouterr()
+    with pytest.raises(InputError, match=r"no built-in operator for: ResizeBicubic\("):
+        exporting.export(str(tmp_path / "bicubic.keras"), "none", out=tmp_path / "bicubic.tflite")
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "bicubic.tflite").exists()
+
+
 def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "open_source", None)  # nothing is opened
     (tmp_path / "folder.tflite").mkdir()
