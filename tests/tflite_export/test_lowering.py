@@ -484,8 +484,14 @@ def test_bad_arguments_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("kernels/reshape.cc:94 192 != 256Node number 3 (RESHAPE) failed.", "kernels/reshape.cc:94"),
-        ("\nloc(fused[\"a\"]): error: 'tfl.mul' op wants one type\nnote: see", "'tfl.mul' op wants"),
+        (
+            "kernels/reshape.cc:94 192 != 256Node number 3 (RESHAPE) failed.",
+            "kernels/reshape.cc:94",
+        ),
+        (
+            "\nloc(fused[\"a\"]): error: 'tfl.mul' op wants one type\nnote: see",
+            "'tfl.mul' op wants",
+        ),
         ("", "no reason given"),
     ],
 )

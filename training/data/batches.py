@@ -152,9 +152,7 @@ def steps_in_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def _resize(
-    image: tf.Tensor, size: tuple[int, int], channels: int, *, fast: bool
-) -> tf.Tensor:
+def _resize(image: tf.Tensor, size: tuple[int, int], channels: int, *, fast: bool) -> tf.Tensor:
     """Bilinear; the fast way is without antialiasing where each side shrinks to a half at most.
 
     Down to there every pixel still counts, and TensorFlow's antialiasing takes longer than the
