@@ -13,8 +13,8 @@ from keras import layers
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
-from tflite_export.fake_quantization import quantize_aware
 from tflite_export.converting import built_in_alone
+from tflite_export.fake_quantization import quantize_aware
 from tflite_export.lowering import KINDS, lower, prepare
 from tflite_export.steps import steps
 
@@ -496,9 +496,9 @@ def test_bad_arguments_are_refused(arguments, message):
     ],
 )
 def test_what_the_converter_says_becomes_one_line_and_is_kept(said, told):
-    with pytest.raises(InputError, match=f"^model cannot be converted: {told}") as caught:
-        with built_in_alone():
-            raise RuntimeError(said)
+    refused = pytest.raises(InputError, match=f"^model cannot be converted: {told}")
+    with refused as caught, built_in_alone():
+        raise RuntimeError(said)
     assert "\n" not in str(caught.value)
     assert str(caught.value.__cause__) == said
 

@@ -1,4 +1,4 @@
-"""The programs that say how to call a file: the Python one and, beside a stub, the C++ one are run."""
+"""The programs that say how to call a file: in Python and, on a stub of LiteRT, in C++ they run."""
 
 import functools
 import shutil
