@@ -82,6 +82,6 @@ def _refusal(text: str) -> str:
         )
     # Keras puts colours and its own words around what a layer says, MLIR places before it.
     lines = re.sub(r"\x1b\[\d*m", "", text).splitlines()
-    told = [line.rpartition("error: ")[2].strip() for line in lines]
-    told = [line for line in told if line and not line.startswith("Exception encountered")]
-    return f"model cannot be converted: {told[0] if told else 'no reason given'}"
+    lines = [x.strip() for x in lines if x.strip() and not x.startswith("Exception encountered")]
+    errors = [line.rpartition("error: ")[2] for line in lines if "error: " in line]
+    return f"model cannot be converted: {[*errors, *lines, 'no reason given'][0]}"

@@ -489,7 +489,7 @@ def test_bad_arguments_are_refused(arguments, message):
             "kernels/reshape.cc:94",
         ),
         (
-            "\nloc(fused[\"a\"]): error: 'tfl.mul' op wants one type\nnote: see",
+            "\nbusy\nloc(fused[\"a\"]): error: 'tfl.mul' op wants one type\nnote: see",
             "'tfl.mul' op wants",
         ),
         ("", "no reason given"),
