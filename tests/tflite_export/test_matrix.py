@@ -30,7 +30,10 @@ CASES = {
 # What XNNPACK leaves to the interpreter; docs/tflite.md says why.
 LEFT = {
     "dynamic": {"DEPTHWISE_CONV_2D"},
-    "int8": {"ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "HARD_SWISH", "RSQRT", "SOFTMAX"},
+    "int8": {
+        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "HARD_SWISH", "LOG", "RSQRT"),
+        "SOFTMAX",
+    },
     "weight_int4": {"CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED"},
 }
 # Bounds of the root of the mean square of the logits' errors, in deviations of the logits, and of
@@ -93,7 +96,15 @@ MORE = {
     "efficientnetlite0": {},
 }
 MORE_SLOW = (
-    *("vgg16", "inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2", "xception"),
+    *(
+        "vgg16",
+        "inceptionv1",
+        "inceptionv2",
+        "inceptionv3",
+        "inceptionv4",
+        "inceptionresnetv2",
+        "xception",
+    ),
     *("resnet18d", "resnet50", "resnet50v2", "resnext50", "wideresnet50", "seresnext50"),
     *("resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium", "efficientnetb0"),
     *("efficientnetv2b0", "nonlocalresnet50", "gcresnet50", "cbamresnet50", "ecaresnet50"),
