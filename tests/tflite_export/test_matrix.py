@@ -93,7 +93,6 @@ MORE = {
     "mobilenet": {"alpha": 0.25},
     "mobilenetv2": {"alpha": 0.35},
     "mobilenetv4convsmall": {},
-    "efficientnetlite0": {},
 }
 MORE_SLOW = (
     *(
@@ -106,8 +105,15 @@ MORE_SLOW = (
         "xception",
     ),
     *("resnet18d", "resnet50", "resnet50v2", "resnext50", "wideresnet50", "seresnext50"),
-    *("resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium", "efficientnetb0"),
-    *("efficientnetv2b0", "nonlocalresnet50", "gcresnet50", "cbamresnet50", "ecaresnet50"),
+    *("resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium", "efficientnetlite0"),
+    *(
+        "efficientnetb0",
+        "efficientnetv2b0",
+        "nonlocalresnet50",
+        "gcresnet50",
+        "cbamresnet50",
+        "ecaresnet50",
+    ),
     *("botnet50", "aaresnet50", "coatnet0"),
 )
 
@@ -128,7 +134,8 @@ def test_more_networks_in_float_and_in_integers(name):
         assert {each.name for each in found if not each.xnnpack} <= LEFT.get(kind, set())
         assert all(each.gpu for each in found)
         error = Classifier(content).predict(data.test) - expected
-        assert np.sqrt(np.mean(np.square(error))) < BOUNDS[kind][0] * expected.std()
+        # Smaller images, fewer to calibrate with: half as much again as above.
+        assert np.sqrt(np.mean(np.square(error))) < 1.5 * BOUNDS[kind][0] * expected.std()
 
 
 def test_an_error_is_a_row(monkeypatch):
