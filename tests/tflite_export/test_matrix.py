@@ -95,26 +95,11 @@ MORE = {
     "mobilenetv4convsmall": {},
 }
 MORE_SLOW = (
-    *(
-        "vgg16",
-        "inceptionv1",
-        "inceptionv2",
-        "inceptionv3",
-        "inceptionv4",
-        "inceptionresnetv2",
-        "xception",
-    ),
-    *("resnet18d", "resnet50", "resnet50v2", "resnext50", "wideresnet50", "seresnext50"),
-    *("resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium", "efficientnetlite0"),
-    *(
-        "efficientnetb0",
-        "efficientnetv2b0",
-        "nonlocalresnet50",
-        "gcresnet50",
-        "cbamresnet50",
-        "ecaresnet50",
-    ),
-    *("botnet50", "aaresnet50", "coatnet0"),
+    *("vgg16", "inceptionv1", "inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2"),
+    *("xception", "resnet18d", "resnet50", "resnet50v2", "resnext50", "wideresnet50"),
+    *("seresnext50", "resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium"),
+    *("efficientnetlite0", "efficientnetb0", "efficientnetv2b0", "nonlocalresnet50"),
+    *("gcresnet50", "cbamresnet50", "ecaresnet50", "botnet50", "aaresnet50", "coatnet0"),
 )
 
 
