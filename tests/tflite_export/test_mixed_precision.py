@@ -21,7 +21,7 @@ CASES = {
     "vgg": ("mixed_bfloat16", "vgg11", {"batch_norm": True}),
     "inception": ("mixed_float16", "inceptionv1", {"batch_norm": True}),
     "resnet": ("mixed_float16", "resnet18d", {}),
-    "attention": ("mixed_bfloat16", "resnet18", {"attention": {2: "cbam", 3: "gc", 4: "se"}}),
+    "attention": ("mixed_bfloat16", "resnet18", {"attention": {2: "se", 3: "gc", 4: "non_local"}}),
     "transformer": ("mixed_float16", "coatnet0", {}),
 }
 FAST = {"mobilenet", "efficientnet"}
