@@ -1,5 +1,6 @@
 """What the command `export` does: a file from a run, a .keras file or a name, checked and kept."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import tflite_export
 import training
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, check_target
+from keras_archs.quiet import quiet
 from keras_archs.registry import find_family
 from tflite_export.arguments import check_as_trained, check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
@@ -109,7 +111,9 @@ def export(
             _print(tflite_export.debug(source.model, quantize, content, given["test"], **told))
 
     try:
-        made = tflite_export.convert(source, quantize, pixels=pixels, **given, **settings)
+        # The converter writes what its errors say as well, and more.
+        with quiet() as stderr, contextlib.redirect_stderr(stderr):
+            made = tflite_export.convert(source, quantize, pixels=pixels, **given, **settings)
     except tflite_export.ParityError as error:
         error.add_note(f"  kept for a look   {error.keep_aside(target)}")
         error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
@@ -165,6 +169,8 @@ def _check_targets(target: Path, overwrite: bool) -> None:
         raise InputError(f"--out must end in .tflite, got {str(target)!r}.")
     for suffix in (target.suffix, ".json", ".md"):
         check_target(target.with_suffix(suffix), overwrite)
+    for suffix in (".rejected.tflite", ".rejected.json"):  # see `ParityError.keep_aside`
+        check_target(target.with_suffix(suffix), overwrite=True)
 
 
 def _source(place: str, preprocessing: str | None) -> Source:

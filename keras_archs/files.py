@@ -31,14 +31,36 @@ def check_target(path: Path, overwrite: bool) -> None:
         InputError: the folder is missing or cannot be written to, `path` is a folder, or it is a
             file and `overwrite` is False.
     """
-    if not path.parent.is_dir():
-        raise InputError(f"path={str(path)!r} needs an existing folder, {str(path.parent)!r}.")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"path={str(path)!r} is in a folder that cannot be written to.")
-    if path.is_dir():
-        raise InputError(f"path={str(path)!r} is a folder; give the name of a file.")
-    if path.exists() and not overwrite:
-        raise InputError(f"path={str(path)!r} exists; give overwrite=True to replace it.")
+    with _input_errors(path):
+        if not path.parent.is_dir():
+            raise InputError(f"path={str(path)!r} needs an existing folder, {str(path.parent)!r}.")
+        if path.is_dir():
+            raise InputError(f"path={str(path)!r} is a folder; give the name of a file.")
+        if path.exists() and not overwrite:
+            raise InputError(f"path={str(path)!r} exists; give overwrite=True or --overwrite.")
+        # Permissions alone do not tell: root has them all, in /proc and on full disks as well.
+        part = _part(path)
+        part.touch(exist_ok=False)
+        part.unlink()
+
+
+def write_target(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """Writes `data` to `path`, whole or not at all.
+
+    Raises:
+        InputError: as `check_target`, or the disk is full.
+    """
+    check_target(path, overwrite)
+    with _input_errors(path):
+        atomic_write(path, data)
+
+
+@contextmanager
+def _input_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -58,14 +80,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the folder is missing, read-only or full.
     """
-    # A temporary file of the tempfile module would be readable by its owner only.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part = _part(path)
     try:
         with part.open("xb") as file:
             yield file
         put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    # A temporary file of the tempfile module would be readable by its owner only.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def put_in_place(part: Path, path: Path) -> None:

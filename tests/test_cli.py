@@ -263,6 +263,9 @@ BAD_EXPORT = [
     (["--min-agreement", "99"], ["min_agreement", "from 0 to 1", "99"]),
     (["--auto"], ["auto", "int8", "'none'"]),
     (["--dataset", "image_folder:nowhere"], ["nowhere"]),
+    (["--out", "nowhere/model.tflite"], ["nowhere", "existing folder"]),
+    (["--out", f"{__file__}/model.tflite"], ["test_cli.py", "existing folder"]),
+    (["--out", "/proc/model.tflite"], ["/proc"]),
 ]
 
 

@@ -51,7 +51,7 @@ def calibration_set(
         float32 [count, height, width, channels]
 
     Raises:
-        InputError: `count` or `seed` is out of range, or the images are not square.
+        InputError: `count` or `seed` is out of range, or a dataset has no `image_shape`.
     """
     _check_count("count", count, seed)
     examples, read = _reader(source, "train", image_shape, preprocessing)
@@ -165,13 +165,13 @@ def _reader(
 
         return source.data.splits[split], of_run
 
-    if shape is None or shape[0] != shape[1]:
-        raise InputError(f"image_shape must be (size, size, channels) for a dataset, got {shape}.")
+    if shape is None:
+        raise InputError("image_shape must be (height, width, channels) for a dataset, got None.")
 
     def of_data(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
         batches: Any = make_batches(
             examples,
-            image_size=shape[0],
+            image_size=shape[:2],
             channels=shape[2],
             classes=len(source.class_names),
             batch_size=64,

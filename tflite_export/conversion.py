@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import write_target
 from tflite_export.arguments import (
     check_as_trained,
     check_given_images,
@@ -58,8 +58,7 @@ class Conversion:
                 `overwrite` is False.
         """
         path = Path(path)
-        check_target(path, overwrite)
-        atomic_write(path, self.content)
+        write_target(path, self.content, overwrite=overwrite)
         return path
 
 
@@ -116,7 +115,8 @@ def convert(
     Raises:
         InputError: an argument is unfit, the model is no such classifier, the images are noise or
             not preprocessed, "int8" is asked for an operation that has no integer version, or
-            any kind for one that TFLite lacks altogether.
+            any kind for a model that does not convert: the error's cause then has all that
+            TensorFlow says.
         ParityError: the file is too far from the model on the test images; it has the file.
     """
     bound = check_settings(

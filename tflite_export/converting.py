@@ -3,20 +3,27 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import keras
 import tensorflow as tf
 
 from keras_archs.errors import InputError
 
+_NAMED = 3
+"""Operations that an error names."""
+
 
 def make_converter(
-    model: keras.Model, shape: tuple[int | None, int, int, int]
+    model: keras.Model, shape: tuple[int | None, int, int, int], *, calibrated: bool = False
 ) -> tf.lite.TFLiteConverter:
     """A converter of `model` for a batch of images.
 
     `from_keras_model` keeps the batch open. Networks that reshape then compute the new shape anew
     for each image, which cuts the graph in pieces for XNNPACK, and each file is a little larger.
+
+    Raises:
+        InputError: the file is to be `calibrated`, and the model has a loop.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -30,23 +37,51 @@ def make_converter(
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     concrete = function.get_concrete_function()
+    if calibrated:
+        _check_no_loop(concrete.graph)
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+
+
+def _check_no_loop(graph: tf.Graph) -> None:
+    # Recurrent layers are loops. TensorFlow ends the process where it is to measure their ranges.
+    definition = graph.as_graph_def()
+    inner = (function.node_def for function in definition.library.function)
+    for node in chain(definition.node, *inner):
+        if node.op in {"While", "StatelessWhile"}:
+            raise InputError(
+                f"model has a loop, {node.name!r}, whose activations have no ranges to measure;"
+                " use quantize='none' or 'dynamic'."
+            )
 
 
 @contextmanager
 def built_in_alone() -> Iterator[None]:
-    """Names the operations for which TFLite has no built-in operator, if the converter does.
+    """Rewords what is said of a model that does not convert; the whole of it is the error's cause.
+
+    Operations for which TFLite has no built-in operator are named with their types, if the
+    converter does so.
 
     Raises:
-        InputError: there are such operations.
+        InputError: the model cannot be called, or not be converted.
     """
     try:
         yield
+    except (InputError, MemoryError):
+        raise
     except Exception as error:  # the converter's own class is not public
-        lists = re.findall(r"(?:TF Select|Custom) ops: (.+)", str(error))
-        if not lists:
-            raise
-        raise InputError(
+        raise InputError(_refusal(str(error))) from error
+
+
+def _refusal(text: str) -> str:
+    without = re.findall(r"^\s*tf\.(\w+\(.*?\)) ->", text.partition("Details:")[2], re.MULTILINE)
+    if without := without or re.findall(r"(?:TF Select|Custom) ops: (.+)", text):
+        more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+        return (
             "model has operations that TFLite has no built-in operator for:"
-            f" {', '.join(lists)}. Use layers without them."
-        ) from error
+            f" {', '.join(without[:_NAMED])}{more}. Use layers without them."
+        )
+    # Keras puts colours and its own words around what a layer says, MLIR places before it.
+    lines = re.sub(r"\x1b\[\d*m", "", text).splitlines()
+    lines = [x.strip() for x in lines if x.strip() and not x.startswith("Exception encountered")]
+    errors = [line.rpartition("error: ")[2] for line in lines if "error: " in line]
+    return f"model cannot be converted: {[*errors, *lines, 'no reason given'][0]}"

@@ -74,7 +74,10 @@ class Graph:
             ) from error
         model = schema.Model.GetRootAs(content)
         if model.SubgraphsLength() != 1:
-            raise InputError(f"content must have one graph, got {model.SubgraphsLength()}.")
+            raise InputError(
+                f"content must have one graph, got {model.SubgraphsLength()}: it has loops,"
+                " conditions or variables that change."
+            )
         graph = model.Subgraphs(0)
         return cls(
             [_node(model, graph.Operators(i)) for i in range(graph.OperatorsLength())],

@@ -80,8 +80,8 @@ def with_kernels_in_reach(content: bytes) -> bytes:
         out = ~((scale / unit >= _REACH[0]) & (scale / unit < _REACH[1]))
         if not out.any():
             continue
-        data: Any = np.asarray(model.buffers[kernel.buffer].data)
-        values: np.ndarray = data.astype(np.int8).reshape(kernel.shape)
+        values = np.array(model.buffers[kernel.buffer].data, np.uint8).view(np.int8)
+        values = values.reshape(kernel.shape)
         np.moveaxis(values, kernel.quantization.quantizedDimension, 0)[out] = 0
         scale = np.where(out, unit, scale)
         _replace(model, operator, 1, values, scale)
@@ -109,7 +109,8 @@ def _scale(tensor: Any) -> np.ndarray:
 
 
 def _rescaled(model: Any, bias: Any, kind: type, scale: np.ndarray) -> np.ndarray:
-    values = np.frombuffer(model.buffers[bias.buffer].data, kind)
+    """The values of a bias in steps of another scale."""
+    values: np.ndarray = np.frombuffer(model.buffers[bias.buffer].data, kind)
     limits = np.iinfo(kind)
     steps = np.rint(values * (np.float64(bias.quantization.scale) / scale))
     return np.clip(steps, limits.min, limits.max).astype(kind)

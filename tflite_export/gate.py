@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from keras_archs.errors import InputError, did_you_mean
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import write_target
 from tflite_export.lowering import Quantize
 from tflite_export.parity import Parity
 from tflite_export.report import Report
@@ -112,8 +112,7 @@ class ParityError(Exception):
             InputError: the folder is missing or cannot be written to.
         """
         path = Path(target).with_suffix(".rejected.tflite")
-        check_target(path, overwrite=True)
-        atomic_write(path, self.content)
+        write_target(path, self.content, overwrite=True)
         self.report.save_json(path.with_suffix(".json"))
         return path
 

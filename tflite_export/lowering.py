@@ -82,8 +82,8 @@ def lower(
 
     Raises:
         InputError: an argument is unfit, or "int8" is asked for a model with an operation that
-            has no integer version or any kind for one with an operation that TFLite lacks
-            altogether.
+            has no integer version or any kind for one that does not convert. The error's cause
+            then has all that the converter says.
     """
     check_choices(kind, io, batch, scores)
     shape = image_shape(model)
@@ -111,8 +111,8 @@ def lower(
     if representative is not None and kind == "int8":
         clean = in_reach(clean, representative)
     keep = keeper(clean, keep_float) if keep_float else None
-    converter = make_converter(clean, (batch, *shape))
     with built_in_alone():
+        converter = make_converter(clean, (batch, *shape), calibrated=kind in CALIBRATED)
         if kind.startswith("weight") or (kind == "dynamic" and keep):
             return quantize_weights(converter.convert(), kind, keep)
         if kind != "none":

@@ -154,11 +154,12 @@ def _not_to_be_copied(model: keras.Model) -> Iterator[keras.Layer]:
             yield from _not_to_be_copied(layer)
             continue
         try:
-            layer.get_config()
-        except NotImplementedError:
+            type(layer).from_config(layer.get_config())
+        except Exception:  # whatever a layer that was not made for it raises
             yield layer
-        if isinstance(layer, keras.layers.Lambda):
-            yield layer
+        else:
+            if isinstance(layer, keras.layers.Lambda):
+                yield layer
 
 
 def _is_float32(model: keras.Model) -> bool:

@@ -13,8 +13,9 @@ from typing import Protocol
 import keras
 import numpy as np
 
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import write_target
 from tflite_export.classifier import Classifier, Latency
+from tflite_export.file_graph import Graph
 from tflite_export.images import check_images
 from tflite_export.operators import arena_bytes
 from tflite_export.parity import Parity, check_labels, keras_scores
@@ -71,8 +72,7 @@ class Report(Parity):
             InputError: the folder is missing or cannot be written to.
         """
         path = Path(path)
-        check_target(path, overwrite=True)
-        atomic_write(path, self.json().encode())
+        write_target(path, self.json().encode(), overwrite=True)
         return path
 
     def row(self) -> dict[str, str]:
@@ -161,8 +161,9 @@ def compare(
     check_images("images", images, classifier.image_shape)
     check_labels(labels, len(images), model.outputs[0].shape[-1])
     if parity is None:
-        expected = keras_scores(model, images)
-        parity = Parity.measure(conversion.content, images, labels, expected, threads)
+        probabilities = Graph.read(conversion.content).gives_probabilities()
+        scores = keras_scores(model, images), classifier.predict(images)
+        parity = Parity.of(*scores, labels, probabilities)
     size = len(conversion.content)
     return Report(
         **asdict(parity),

@@ -253,7 +253,7 @@ import java.nio.ByteOrder
 import java.nio.channels.FileChannel
 import org.tensorflow.lite.Interpreter
 
-// build.gradle: implementation("com.google.ai.edge.litert:litert:1.4.0") and
+// build.gradle: implementation("com.google.ai.edge.litert:litert:1.4.2") and
 // androidResources {{ noCompress += "tflite" }}. The names: unzip {facts.name} {LABELS}
 class Classifier(context: Context) {{
     private val interpreter = context.assets.openFd({name}).use {{

@@ -73,9 +73,11 @@ WHY = {
     "MUL": "of the small constant in local response normalisation, as ADD",
     "HARD_SWISH": "XNNPACK has it in float alone; made of additions and products, which it has in"
     " int8, it would be three steps in place of one, each of which rounds",
-    "RSQRT": "of layer norms and local response normalisation; in float alone. The interpreter's"
-    " own is slow: on whole maps, as InceptionV1 without batch norms has them, int8 takes longer"
-    " than float",
+    "EXP": "of local response normalisation; in float alone. The interpreter reads it from a table,"
+    " which is fast",
+    "LOG": "as EXP",
+    "RSQRT": "of layer norms; in float alone. The interpreter's own is slow, but there is one value"
+    " for all channels",
     "SOFTMAX": "in float alone",
 }
 

@@ -1,12 +1,15 @@
 """Files are whole or absent."""
 
+import errno
 import os
 import stat
+import sys
+from pathlib import Path
 
 import pytest
 
 from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, check_target
+from keras_archs.files import atomic_write, check_target, write_target
 
 
 def test_writes_and_replaces(tmp_path):
@@ -51,4 +54,23 @@ def test_a_target_is_refused_before_the_work(tmp_path):
         check_target(tmp_path / "missing" / "file", overwrite=True)
     with pytest.raises(InputError, match="existing folder"):
         check_target(taken / "file", overwrite=True)
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        check_target(tmp_path / ("n" * 300), overwrite=True)
     assert list(tmp_path.iterdir()) == [taken]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+def test_a_folder_that_nobody_can_write_to_is_refused():
+    """Not even root, whom no permission stops, and who has all of them there."""
+    with pytest.raises(InputError, match=r"'/proc/file' cannot be written: "):
+        check_target(Path("/proc/file"), overwrite=False)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full_disk(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(InputError, match=r"file' cannot be written: No space left on device\."):
+        write_target(tmp_path / "file", b"new", overwrite=False)
+    assert list(tmp_path.iterdir()) == []

@@ -216,8 +216,7 @@ def test_pixels_where_preprocessed_ones_belong_are_refused(preprocessing, change
     [
         ({"count": 0}, "count must be at least 1, got 0"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
-        ({}, "image_shape must be"),
-        ({"image_shape": (24, 32, 3)}, r"\(size, size, channels\).*\(24, 32, 3\)"),
+        ({}, r"image_shape must be \(height, width, channels\)"),
     ],
 )
 def test_bad_arguments_are_refused(folder, arguments, message):

@@ -232,4 +232,10 @@ def test_save_replaces_only_when_told(tmp_path):
     assert path.read_bytes() == b"third"
     with pytest.raises(InputError, match="existing folder"):
         Conversion("none", b"fourth").save(tmp_path / "missing" / "model.tflite")
+    with pytest.raises(InputError, match="existing folder"):
+        Conversion("none", b"fifth").save(path / "model.tflite")
+    with pytest.raises(InputError, match="is a folder"):
+        Conversion("none", b"sixth").save(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match=r"/proc.*(cannot be written|existing folder)"):
+        Conversion("none", b"seventh").save("/proc/model.tflite")
     assert list(tmp_path.iterdir()) == [path]

@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import re
 
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 
 from keras_archs import exporting, files
@@ -14,6 +16,7 @@ from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tflite_export import Classifier, ParityError, read_metadata
+from tflite_export.predict import predict
 
 CLASSES = ("across", "diagonal", "down", "other")
 
@@ -104,6 +107,34 @@ def test_a_file_can_take_pixels(export, place):
     assert agreement >= 0.9
 
 
+def test_images_need_not_be_square(place, tmp_path, capsys):
+    """From the dataset to `predict`, height and width keep their places."""
+    image = keras.Input((12, 40, 3))
+    x = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
+    scores = layers.Dense(4, "softmax", kernel_initializer="random_normal")(layers.Flatten()(x))
+    model = keras.Model(image, scores)
+    model.save(tmp_path / "wide.keras")
+    path, made = exporting.export(
+        str(tmp_path / "wide.keras"),
+        "int8",
+        out=tmp_path / "wide.tflite",
+        dataset=f"image_folder:{place / 'images'}",
+        preprocessing="mobilenet",
+        pixels=True,
+        io="uint8",
+        min_agreement=0.8,
+    )
+    assert read_metadata(made.content).image_shape == (12, 40, 3)
+    assert made.report.images == 15
+    picture = next((place / "images").glob("*/*.png"))
+    values = np.asarray(Image.open(picture).resize((40, 12), Image.Resampling.BILINEAR))
+    expected = model.predict(values[None] / np.float32(127.5) - 1, verbose=0)[0]
+    predict([str(path), str(picture), "--top", "4"])
+    printed = re.findall(r"([\d.]+)%  (\w+)", capsys.readouterr().out)
+    found = {name: float(share) / 100 for share, name in printed}
+    assert [found[name] for name in CLASSES] == pytest.approx(expected.tolist(), abs=0.03)
+
+
 def test_a_refused_file_is_kept_aside_and_debugged(export, tmp_path, capsys):
     earlier = tmp_path / "model.tflite"
     earlier.write_bytes(b"good")
@@ -156,15 +187,32 @@ def test_bad_arguments_leave_nothing(export, tmp_path, quantize, options, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_does_not_convert_ends_in_one_line(tmp_path, capfd):
+    """The converter's own pages on it, which come from C++, stay out of the command's output."""
+    image = keras.Input(SHAPE)
+    x = layers.UpSampling2D(interpolation="bicubic")(image)
+    scores = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    keras.Model(image, scores).save(tmp_path / "bicubic.keras")
+    capfd.readouterr()
+    with pytest.raises(InputError, match=r"no built-in operator for: ResizeBicubic\("):
+        exporting.export(str(tmp_path / "bicubic.keras"), "none", out=tmp_path / "bicubic.tflite")
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "bicubic.tflite").exists()
+
+
 def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "open_source", None)  # nothing is opened
     (tmp_path / "folder.tflite").mkdir()
     (tmp_path / "old.tflite").write_bytes(b"old")
     (tmp_path / "notes.md").write_bytes(b"mine")
+    (tmp_path / "far.rejected.json").mkdir()
     for name, message in {
         "missing/model.tflite": "existing folder",
         "model.json": "must end in .tflite",
+        "old.tflite/model.tflite": "existing folder",
+        "/proc/model.tflite": "/proc.*(cannot be written|existing folder)",
         "folder.tflite": "is a folder",
+        "far.tflite": r"far\.rejected\.json' is a folder",
         "old.tflite": "exists",
         "notes.tflite": r"notes\.md' exists",
     }.items():

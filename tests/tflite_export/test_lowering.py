@@ -13,6 +13,7 @@ from keras import layers
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
+from tflite_export.converting import built_in_alone
 from tflite_export.fake_quantization import quantize_aware
 from tflite_export.lowering import KINDS, lower, prepare
 from tflite_export.steps import steps
@@ -326,7 +327,14 @@ class Scale(layers.Layer):
         return self.function(inputs)
 
 
-@pytest.mark.parametrize("make", [layers.Lambda, Scale])
+class Bare(Scale):
+    """Its config is not what it takes, as of a layer that nobody thought of saving."""
+
+    def get_config(self):
+        return {"name": self.name, "trainable": True, "dtype": "float32"}
+
+
+@pytest.mark.parametrize("make", [layers.Lambda, Scale, Bare])
 def test_layers_that_cannot_be_copied_convert_in_float32_alone(make):
     def model():
         x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image := keras.Input(SHAPE)))
@@ -336,7 +344,7 @@ def test_layers_that_cannot_be_copied_convert_in_float32_alone(make):
     plain = model()
     np.testing.assert_allclose(run(lower(plain), IMAGES), plain.predict(IMAGES, verbose=0), 1e-5)
     keras.config.set_dtype_policy("mixed_float16")
-    with pytest.raises(InputError, match=r"'twice' \((Lambda|Scale)\) that cannot be copied"):
+    with pytest.raises(InputError, match=r"'twice' \((Lambda|Scale|Bare)\) that cannot be copied"):
         lower(model())
 
 
@@ -409,6 +417,26 @@ def model_of(function):
     return keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(function(image))))
 
 
+def doubles(x):
+    for function in ("sin", "cos", "tan", "atan", "sinh"):
+        x = getattr(keras.ops, function.replace("atan", "arctan"))(keras.ops.cast(x, "float64"))
+    return keras.ops.cast(x, "float32")
+
+
+class Wrong(layers.Layer):
+    """Fails as a layer does in Keras: in several lines, in colour."""
+
+    def call(self, inputs):
+        if inputs.shape[0] == 1:
+            raise ValueError("no single images")
+        return inputs
+
+
+def recurrent():
+    rows = layers.Reshape((8, 24))(image := keras.Input((8, 8, 3)))
+    return keras.Model(image, layers.Dense(2)(layers.LSTM(4)(rows)))
+
+
 def quantized():
     model = model_of(layers.Dense(4, name="fourth"))
     model.get_layer("fourth").quantize("int8")
@@ -428,8 +456,15 @@ def quantized():
         ({"kind": "weight_int8", "keep_float": ["flat"]}, "'flat' computes nothing of its own"),
         ({"preprocessing": Preprocessing((1.0, 2.0), 1.0)}, "preprocessing has other channels"),
         ({"model": quantized}, "'fourth', that Keras has quantized to int8"),
-        ({"model": lambda: model_of(keras.ops.erf)}, "no built-in operator for: Erf"),
+        (
+            {"model": lambda: model_of(keras.ops.erf)},
+            r"no built-in operator for: Erf\(tensor<1x8x8x3xf32>\)\. Use",
+        ),
         ({"model": lambda: model_of(keras.ops.erfinv)}, "no built-in operator for: Erfinv"),
+        ({"model": lambda: model_of(doubles)}, r"for: Atan\(.*f64>\), Cos\(.* and 2 more\. Use"),
+        ({"model": lambda: model_of(Wrong())}, "model cannot be converted: no single images$"),
+        ({"kind": "int8", "model": recurrent}, "has a loop, .*while.*; use quantize='none'"),
+        ({"kind": "int16x8", "model": recurrent}, "has a loop, .*while.*; use quantize='none'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
@@ -439,11 +474,33 @@ def test_bad_arguments_are_refused(arguments, message):
         conv, flat = layers.Conv2D(4, 3, name="conv"), layers.Reshape((6, 6, 4), name="flat")
         model = model_of(lambda image: flat(conv(image)))
     images = np.random.default_rng(0).normal(size=(60, 8, 8, 3)).astype(np.float32)
-    if arguments.get("kind") == "int8":
+    if arguments.get("kind") in {"int8", "int16x8"}:
         arguments["representative"] = images
     with pytest.raises(InputError, match=message) as caught:
         lower(model, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "kernels/reshape.cc:94 192 != 256Node number 3 (RESHAPE) failed.",
+            "kernels/reshape.cc:94",
+        ),
+        (
+            "\nbusy\nloc(fused[\"a\"]): error: 'tfl.mul' op wants one type\nnote: see",
+            "'tfl.mul' op wants",
+        ),
+        ("", "no reason given"),
+    ],
+)
+def test_what_the_converter_says_becomes_one_line_and_is_kept(said, told):
+    refused = pytest.raises(InputError, match=f"^model cannot be converted: {told}")
+    with refused as caught, built_in_alone():
+        raise RuntimeError(said)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value.__cause__) == said
 
 
 def test_an_end_that_does_not_tell_is_refused():

@@ -7,13 +7,17 @@ import csv
 import dataclasses
 import functools
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from docs.tflite import __main__ as command
 from docs.tflite import measure, networks, page
 from docs.tflite.measure import Row
-from tflite_export.lowering import KINDS
+from keras_archs.registry import find
+from tflite_export.classifier import Classifier
+from tflite_export.lowering import KINDS, lower
+from tflite_export.operators import operators
 
 CASES = {
     "vgg": ("vgg11", {"batch_norm": True}),
@@ -26,7 +30,10 @@ CASES = {
 # What XNNPACK leaves to the interpreter; docs/tflite.md says why.
 LEFT = {
     "dynamic": {"DEPTHWISE_CONV_2D"},
-    "int8": {"ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "HARD_SWISH", "RSQRT", "SOFTMAX"},
+    "int8": {
+        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "HARD_SWISH", "LOG", "RSQRT"),
+        "SOFTMAX",
+    },
     "weight_int4": {"CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED"},
 }
 # Bounds of the root of the mean square of the logits' errors, in deviations of the logits, and of
@@ -79,6 +86,41 @@ def test_each_family_as_each_kind(family, kind, monkeypatch):
     assert row.agreement >= agreement
     assert row.keras_top1 > 0.4, "a network that sees nothing would be no test"
     assert row.open_batch == ("yes" if opened else "")
+
+
+# Of what the families above have beside: in float and in int8, without the table's other columns.
+MORE = {
+    "mobilenet": {"alpha": 0.25},
+    "mobilenetv2": {"alpha": 0.35},
+    "mobilenetv4convsmall": {},
+}
+MORE_SLOW = (
+    *("vgg16", "inceptionv1", "inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2"),
+    *("xception", "resnet18d", "resnet50", "resnet50v2", "resnext50", "wideresnet50"),
+    *("seresnext50", "resnetrs50", "mobilenetv3large", "mobilenetv4hybridmedium"),
+    *("efficientnetlite0", "efficientnetb0", "efficientnetv2b0", "nonlocalresnet50"),
+    *("gcresnet50", "cbamresnet50", "ecaresnet50", "botnet50", "aaresnet50", "coatnet0"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*MORE, *[pytest.param(name, marks=pytest.mark.slow) for name in MORE_SLOW]]
+)
+def test_more_networks_in_float_and_in_integers(name):
+    side = max(32, find(name).family.min_size)
+    data = networks.images(name, side, fitted=128, tested=20)
+    model = networks.network(name, data, **MORE.get(name, {}))
+    expected = model.predict(data.test, verbose=0)
+    for kind in ("none", "int8"):
+        calibration = data.train[:50] if kind == "int8" else None
+        content = lower(model, kind, representative=calibration)
+        found = operators(content)
+        assert not any(each.custom for each in found)
+        assert {each.name for each in found if not each.xnnpack} <= LEFT.get(kind, set())
+        assert all(each.gpu for each in found)
+        error = Classifier(content).predict(data.test) - expected
+        # Smaller images, fewer to calibrate with: half as much again as above.
+        assert np.sqrt(np.mean(np.square(error))) < 1.5 * BOUNDS[kind][0] * expected.std()
 
 
 def test_an_error_is_a_row(monkeypatch):

@@ -16,6 +16,7 @@ from keras_archs.layers import (
     NonLocalBlock,
     SqueezeExcite,
 )
+from tflite_export.classifier import Classifier
 from tflite_export.lowering import lower
 from tflite_export.operators import operators
 from tflite_export.rewording import reworded
@@ -94,6 +95,21 @@ def test_layer_norm_has_an_integer_version():
     images = np.random.default_rng(1).normal(size=(50, *SHAPE)).astype("float32")
     found = operators(lower(mixed(nested=False), "int8", representative=images))
     assert {tensor.dtype for each in found for tensor in each.outputs} == {"int8"}
+
+
+def test_local_response_in_integers_takes_no_roots():
+    """LiteRT's are so slow that the file would take longer than in float."""
+    image = keras.Input(SHAPE)
+    x = LocalResponseNormalization(alpha=0.5)(image)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(1).uniform(-2, 2, (50, *SHAPE)).astype("float32")
+    content = lower(model, "int8", representative=images)
+    found = operators(content)
+    assert {tensor.dtype for each in found for tensor in each.outputs} == {"int8"}
+    assert "RSQRT" not in {each.name for each in found}
+    expected = model.predict(images, verbose=0)
+    error = Classifier(content).predict(images) - expected
+    assert np.sqrt(np.mean(np.square(error))) < 0.05 * expected.std()
 
 
 @pytest.mark.parametrize(

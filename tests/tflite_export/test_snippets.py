@@ -1,5 +1,7 @@
-"""The programs that say how to call a file: the Python one is run."""
+"""The programs that say how to call a file: in Python and, on a stub of LiteRT, in C++ they run."""
 
+import functools
+import shutil
 import subprocess
 import sys
 
@@ -14,12 +16,21 @@ from tests.tflite_export.files import NAMES, file_of, metadata, open_batch_file,
 from tflite_export import Classifier, Snippets, attach, convert
 from tflite_export.images import read_image
 
+
+@functools.cache
+def wide_file():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 20, 3)), layers.Flatten(), layers.Dense(4)])
+    return convert(model).content
+
+
 CASES = {
     "float": (lambda: file_of("none"), {"crop": 0.875}),
     "bgr": (lambda: file_of("none"), {"bgr": True, "class_names": None}),
     "int8": (lambda: file_of("int8"), {"quantize": "int8", "mean": (127.5,), "scale": 127.5}),
     "uint8": (uint8_file, {"quantize": "int8"}),
     "open batch": (open_batch_file, {}),
+    "wide": (wide_file, {"image_shape": (8, 20, 3), "probabilities": False}),
 }
 
 
@@ -41,6 +52,115 @@ def test_python_gives_what_the_classifier_gives(case, tmp_path):
     name, score = found.stdout.split()
     assert name == (NAMES[best] if facts.class_names else str(best))
     assert float(score) == pytest.approx(scores[best], abs=1e-6)
+
+
+# What the program uses of LiteRT's C++ API, with the signatures of tflite/core/model_builder.h,
+# core/interpreter_builder.h, core/interpreter.h and kernels/register.h. The network in it gives
+# back its first inputs, and writes all of them to stderr.
+HEADERS = {
+    "model.h": """
+#pragma once
+#include <memory>
+namespace tflite {
+class ErrorReporter;
+class FlatBufferModel {
+ public:
+  static std::unique_ptr<FlatBufferModel> BuildFromFile(
+      const char* filename, ErrorReporter* error_reporter = nullptr) {
+    return std::make_unique<FlatBufferModel>();
+  }
+};
+}
+""",
+    "interpreter.h": """
+#pragma once
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include "tflite/model.h"
+enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
+namespace tflite {
+class OpResolver { public: virtual ~OpResolver() = default; };
+class InterpreterOptions;
+class Interpreter {
+ public:
+  TfLiteStatus AllocateTensors() { ready = true; return kTfLiteOk; }
+  TfLiteStatus Invoke() {
+    std::fwrite(input, 1, sizeof(input), stderr);
+    std::memcpy(output, input, sizeof(output));
+    return kTfLiteOk;
+  }
+  template <class T> T* typed_input_tensor(int index) {
+    return ready && index == 0 ? reinterpret_cast<T*>(input) : nullptr;
+  }
+  template <class T> T* typed_output_tensor(int index) {
+    return ready && index == 0 ? reinterpret_cast<T*>(output) : nullptr;
+  }
+ private:
+  bool ready = false;
+  alignas(4) char input[INPUT], output[OUTPUT];
+};
+class InterpreterBuilder {
+ public:
+  InterpreterBuilder(const FlatBufferModel& model, const OpResolver& op_resolver,
+                     const InterpreterOptions* options_experimental = nullptr) {}
+  TfLiteStatus operator()(std::unique_ptr<Interpreter>* interpreter) {
+    *interpreter = std::make_unique<Interpreter>();
+    return kTfLiteOk;
+  }
+};
+}
+""",
+    "kernels/register.h": """
+#pragma once
+#include "tflite/interpreter.h"
+namespace tflite { namespace ops { namespace builtin {
+class BuiltinOpResolver : public OpResolver {};
+}}}
+""",
+}
+MAIN = """
+#include <cstdio>
+#include <iterator>
+int main() {
+  std::vector<std::uint8_t> pixels;
+  for (int byte; (byte = std::getchar()) != EOF;) pixels.push_back(byte);
+  for (float score : classify(pixels)) std::printf("%.9g\\n", score);
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.parametrize("case", ["bgr", "int8", "uint8"])
+def test_cpp_gives_the_network_what_the_classifier_gives(case, tmp_path):
+    make, changes = CASES[case]
+    facts = metadata(**changes)
+    content = attach(make(), facts)
+    classifier = Classifier(content)
+    source, target = classifier._input, classifier._output
+    for name, text in HEADERS.items():
+        (tmp_path / "tflite" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tflite" / name).write_text(text)
+    (tmp_path / "main.cc").write_text(Snippets.of(content, "network.tflite").cpp + MAIN)
+    values = np.prod(facts.image_shape)
+    sizes = {"INPUT": values, "OUTPUT": classifier.scores}
+    subprocess.run(
+        ["g++", "-std=c++17", "-Wall", "-Werror", "-I.", "main.cc", "-o", "main"]
+        + [f"-D{name}={n * source.dtype().itemsize}" for name, n in sizes.items()],
+        cwd=tmp_path,
+        check=True,
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, facts.image_shape, dtype=np.uint8)
+    # Which order the colours are in is for whoever reads the picture.
+    given = pixels[..., ::-1] if facts.bgr else pixels
+    done = subprocess.run(
+        [tmp_path / "main"], input=given.tobytes(), capture_output=True, check=True
+    )
+    expected = source.encode(facts.preprocess(pixels)).ravel()
+    found = np.frombuffer(done.stderr, source.dtype)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    scores = np.float32(done.stdout.split())
+    np.testing.assert_allclose(scores, target.decode(found[: len(scores)]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("language", ["cpp", "kotlin"])

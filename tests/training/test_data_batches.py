@@ -64,7 +64,7 @@ def mirrored(images: np.ndarray) -> list[bool]:
 @given(
     count=st.integers(1, 20),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    image_size=st.integers(1, 9),
+    image_size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     from_channels=st.sampled_from([1, 3]),
     channels=st.sampled_from([1, 3]),
     batch_size=st.integers(1, 8),
@@ -90,7 +90,7 @@ def test_shapes_types_and_cardinality(
     assert int(dataset.cardinality()) == (count // batch_size if whole else -(-count // batch_size))
     found, one_hot = read(dataset)
     kept = count - count % batch_size if whole else count
-    assert found.shape == (kept, image_size, image_size, channels)
+    assert found.shape == (kept, *image_size, channels)
     assert one_hot.shape == (kept, 5)
     assert found.dtype == one_hot.dtype == np.float32
     assert (found == 200).all()
@@ -295,14 +295,15 @@ def test_images_beyond_the_memory_limit(monkeypatch):
     assert numbers[:64] != numbers[64:] != list(range(64))
 
 
-@pytest.mark.parametrize("size", [11, 40, 97])
+@pytest.mark.parametrize("size", [11, 40, (20, 97)])
 def test_resize_is_antialiased_bilinear(size):
     """Pillow's, an implementation of its own, agrees to a gray level or two."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     dataset = tf.data.Dataset.from_tensors((image, np.int64(0)))
     ours, _ = read(batch(dataset, image_size=size, training=False))
-    theirs = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    height, width = np.broadcast_to(size, 2).tolist()
+    theirs = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     assert np.abs(ours[0] - np.asarray(theirs, np.float32)).max() <= 2
 
 

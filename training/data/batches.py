@@ -20,7 +20,7 @@ MEMORY_LIMIT = 2 * 2**30
 def make_batches(
     examples: Examples,
     *,
-    image_size: int,
+    image_size: int | tuple[int, int],
     channels: int,
     classes: int,
     batch_size: int,
@@ -44,11 +44,11 @@ def make_batches(
 
     Args:
         examples: images of 1 or 3 channels with their labels.
-        image_size: height and width of the batches' images.
+        image_size: height and width of the batches' images: one number, or one for each.
         channels: 1 or 3; gray is repeated to 3, colour becomes its luminance.
         classes: length of the one-hot labels.
-        preprocess: takes and returns float32 `[b, image_size, image_size, channels]`; it gets
-            values from 0 to 255.
+        preprocess: takes and returns float32 `[b, height, width, channels]`; it gets values from 0
+            to 255.
         training: shuffle anew in each epoch, and drop a last batch that is not full unless it is
             the only one. The order is random among all examples whose `encoded` elements have room
             in half of `MEMORY_LIMIT`; where not all have, within blocks of so many, which follow
@@ -68,14 +68,15 @@ def make_batches(
             so all shards of records, and decodes its own images, or all once if they are cached.
 
     Returns:
-        float32 images `[b, image_size, image_size, channels]` and float32 labels `[b, classes]`,
+        float32 images `[b, height, width, channels]` and float32 labels `[b, classes]`,
         of known cardinality; b is the worker's share of the batch size.
 
     Raises:
         InputError: a number is out of range, or a batch does not divide by the workers.
     """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     for name, value in (
-        ("image_size", image_size),
+        ("image_size", min(height, width)),
         ("classes", classes),
         ("batch_size", batch_size),
         ("repeats", repeats),
@@ -90,7 +91,8 @@ def make_batches(
 
     def load(*example: tf.Tensor, choose: Choose | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = examples.decode(*example, choose=choose)
-        return _resize(image, image_size, channels, fast=training and choose is not None), label
+        fast = training and choose is not None
+        return _resize(image, (height, width), channels, fast=fast), label
 
     def vary(key: tf.Tensor, *example: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, label = example if cached else load(*example, choose=augmentation.window(key))
@@ -113,7 +115,7 @@ def make_batches(
         raise InputError(
             f"batch_size: {batch_size} given; allowed for {workers} workers are its multiples"
         )
-    cached = count * image_size * image_size * channels <= MEMORY_LIMIT
+    cached = count * height * width * channels <= MEMORY_LIMIT
     if training:
         cached &= augmentation.sees_whole_images
         if cached:
@@ -154,7 +156,7 @@ def steps_in_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def _resize(image: tf.Tensor, size: int, channels: int, *, fast: bool) -> tf.Tensor:
+def _resize(image: tf.Tensor, size: tuple[int, int], channels: int, *, fast: bool) -> tf.Tensor:
     """Bilinear; the fast way is without antialiasing where each side shrinks to a half at most.
 
     Down to there every pixel still counts, and TensorFlow's antialiasing takes longer than the
@@ -162,18 +164,19 @@ def _resize(image: tf.Tensor, size: int, channels: int, *, fast: bool) -> tf.Ten
     """
 
     def antialiased() -> tf.Tensor:
-        resized = tf.image.resize(image, (size, size), antialias=True)
+        resized = tf.image.resize(image, size, antialias=True)
         return tf.saturate_cast(tf.round(resized), tf.uint8)
 
     def plain() -> tf.Tensor:
         # No weights below 0: rounding needs no bounds.
-        return tf.cast(tf.image.resize(image, (size, size)) + 0.5, tf.uint8)
+        return tf.cast(tf.image.resize(image, size) + 0.5, tf.uint8)
 
     if fast:
-        resized = tf.cond(tf.reduce_max(tf.shape(image)) <= 2 * size, plain, antialiased)
+        near = tf.reduce_all(tf.shape(image)[:2] <= 2 * tf.constant(size))
+        resized = tf.cond(near, plain, antialiased)
     else:
         resized = antialiased()
-    resized.set_shape((size, size, image.shape[-1]))
+    resized.set_shape((*size, image.shape[-1]))
     if image.shape[-1] == channels:
         return resized
     return (tf.image.grayscale_to_rgb if channels == 3 else tf.image.rgb_to_grayscale)(resized)
