@@ -9,15 +9,15 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tflite_export
 import training
-from docs.fashion_mnist.variants import Variant
+from docs.fashion_mnist.variants import SMALLER_STEPS, Variant
 from tflite_export.fake_quantization import to_int8
 from tflite_export.parity import keras_scores
 
 NETWORKS = {
     "mobilenet-0.25": Variant("mobilenet", 64, {"alpha": 0.25}),
-    "mobilenetv3large": Variant("mobilenetv3large", 64),
+    "mobilenetv3large": Variant("mobilenetv3large", 64, other=SMALLER_STEPS),
     "resnet18": Variant("resnet18", 32),
-    "efficientnetb0": Variant("efficientnetb0", 48),
+    "efficientnetb0": Variant("efficientnetb0", 48, other=SMALLER_STEPS),
 }
 SEEDS = range(3)
 QAT_EPOCHS = 1
