@@ -18,6 +18,7 @@ from tflite_export.arguments import (
     check_untested,
 )
 from tflite_export.calibration import as_seen, calibration_set, evaluation_set
+from tflite_export.classifier import Classifier
 from tflite_export.debugging import debug
 from tflite_export.fake_quantization import is_quantize_aware
 from tflite_export.file_graph import Graph
@@ -116,7 +117,7 @@ def convert(
         InputError: an argument is unfit, the model is no such classifier, the images are noise or
             not preprocessed, "int8" is asked for an operation that has no integer version, or
             any kind for a model that does not convert: the error's cause then has all that
-            TensorFlow says.
+            TensorFlow says. Or LiteRT cannot open the file, as it is tried on every one.
         ParityError: the file is too far from the model on the test images; it has the file.
     """
     bound = check_settings(
@@ -164,6 +165,7 @@ def convert(
 
     conversion = make(keep_float)
     if test is None:
+        Classifier(conversion.content)  # a file that LiteRT does not take is none
         return conversion
     expected = keras_scores(unfolded(model, scores), test)
     seen = as_seen(test, inside)

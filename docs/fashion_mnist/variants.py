@@ -29,8 +29,9 @@ class Variant:
 
 
 SMALLER_STEPS = {"learning_rate": 0.1}
-"""For squeeze-and-excitation and swish, which the recipe's own rate leaves with dead filters and, where
-batch norms are folded, weights in the thousands: int8 then takes most of the accuracy."""
+"""For squeeze-and-excitation and swish. The recipe's own rate leaves them with dead filters and,
+where batch norms are folded, weights in the thousands: int8 then takes most of the accuracy."""
+
 VARIANTS = {
     "VGG": Variant("vgg11", 32, {"batch_norm": True}),
     "Inception": Variant("inceptionv1", 48, {"batch_norm": True}),

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.schema_py_generated import TensorType
+from ai_edge_litert.tools import flatbuffer_utils
 from keras import layers
 
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
 from tflite_export import KINDS, Classifier, Conversion, convert, read_metadata
+from tflite_export.lowering import lower
 from tflite_export.sources import Source
 
 IMAGES = stripes(60)[0]
@@ -220,6 +223,19 @@ def test_bad_arguments_are_refused(kind, images, message):
     with pytest.raises(InputError, match=message) as caught:
         convert(model_of(), kind, representative=images)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_litert_does_not_take_is_refused_untested_too(monkeypatch):
+    def damaged(*arguments, **options):
+        file = flatbuffer_utils.read_model_from_bytearray(lower(*arguments, **options))
+        for tensor in file.subgraphs[0].tensors:
+            if tensor.type == TensorType.INT32 and len(tensor.shape) == 1:
+                tensor.type = TensorType.FLOAT32  # a bias that no kernel for integers takes
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+
+    monkeypatch.setattr("tflite_export.conversion.lower", damaged)
+    with pytest.raises(InputError, match=r"not a working TFLite file: .* failed to prepare"):
+        convert(build(), "int8", representative=stripes(60)[0])
 
 
 def test_save_replaces_only_when_told(tmp_path):
