@@ -215,8 +215,7 @@ def test_the_file_computes_as_the_model_does(make, tmp_path):
     assert steps_off(interpreter, images, expected).max() <= 2
     steps = steps_off(open_file(to_int8(loaded), OpResolverType.AUTO), images, expected)
     assert steps.max() <= 1
-    # One value in 30 of `separable` is a step off, which is not explained yet.
-    assert np.mean(steps == 0) > (0.95 if make is separable else 0.98)
+    assert np.mean(steps == 0) > 0.98
     scale, _ = interpreter.get_output_details()[0]["quantization"]
     assert np.ptp(expected) > 100 * scale, "the outputs are flat: a comparison would say nothing"
 
@@ -285,12 +284,18 @@ def test_the_file_has_the_models_ranges():
 
 @pytest.mark.parametrize("largest", [0.3, 2.9, 3.7, 11.0, 90.0])
 @pytest.mark.parametrize(
-    "function", ["hard_silu", "leaky_relu", "silu", "hard_sigmoid", "sigmoid", "tanh"]
+    ("function", "above"),
+    [
+        *[(name, 1 / 2) for name in ("hard_silu", "leaky_relu", "silu", "hard_sigmoid")],
+        *[(name, 1 / 2) for name in ("sigmoid", "tanh", "relu")],
+        # 96 steps above zero become 255: three of them end halfway between two.
+        ("relu", 96 / 159),
+    ],
 )
-def test_an_activation_gives_the_files_integers_for_each_input(function, largest):
+def test_an_activation_gives_the_files_integers_for_each_input(function, above, largest):
     source = keras.Input((1, 1, 256))
     x = layers.Activation(function)(source)
-    images = np.linspace(-largest, largest / 2, 256, dtype="float32").reshape(1, 1, 1, -1)
+    images = np.linspace(-largest, above * largest, 256, dtype="float32").reshape(1, 1, 1, -1)
     aware = quantize_aware(keras.Model(source, layers.Flatten()(x)), images)
     interpreter = open_file(to_int8(aware), OpResolverType.AUTO)
     steps = steps_off(interpreter, images, aware.predict(images, verbose=0))

@@ -69,12 +69,12 @@ def register(layer: type) -> type:
     return keras.saving.register_keras_serializable(package="tflite_export")(layer)
 
 
-def divided(values: Any, number: float) -> Any:
+def divided(values: Any, number: Any) -> Any:
     """As the file has it, to the last bit of float32, in which one step can be another one.
 
     A graph of TensorFlow multiplies by 1 / number instead: in float64 that comes to the same.
     """
-    return tf.cast(tf.cast(values, tf.float64) / number, tf.float32)
+    return tf.cast(tf.cast(values, tf.float64) / tf.cast(number, tf.float64), tf.float32)
 
 
 @tf.custom_gradient
@@ -206,27 +206,29 @@ class FakeQuantize(keras.layers.Layer):
 class Requantize(keras.layers.Layer):
     """Moves values from the steps of one range to those of another one, as XNNPACK does it.
 
-    Its factor from one step to the other is a whole number of 256ths. Leaky ReLU has one such
-    factor for each side of zero.
+    What lies halfway between two steps goes up. Leaky ReLU has a factor for each side of zero.
 
     Args:
         slope: of leaky ReLU below zero; 1 where values stay what they are.
+        fraction: of one the factors are whole multiples; None for those of float32, as of ReLU.
 
     Args of a call: the exact outputs, the inputs, and the ranges of both.
     """
 
-    def __init__(self, slope: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, slope: float = 1.0, fraction: int | None = FRACTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.slope = slope
+        self.fraction = fraction
 
     def call(self, outputs: Any, inputs: Any, inside: Range, behind: Range) -> Any:
         if is_observing() or is_exporting():
             return outputs
         source, target = step_of(inside), step_of(behind)
-        above, below = (
-            ops.round(FRACTION * factor * source / target) / FRACTION
-            for factor in (1.0, self.slope)
-        )
+        above, below = (divided(factor * source, target) for factor in (1.0, self.slope))
+        if self.fraction:
+            above, below = (
+                ops.round(self.fraction * each) / self.fraction for each in (above, below)
+            )
         steps = ops.round(inputs / source)
         steps = ops.floor(steps * ops.where(steps < 0, below, above) + 0.5)
         return outputs + ops.stop_gradient(steps * target - outputs)
@@ -235,4 +237,4 @@ class Requantize(keras.layers.Layer):
         return keras.KerasTensor(outputs.shape, outputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "slope": self.slope}
+        return {**super().get_config(), "slope": self.slope, "fraction": self.fraction}

@@ -214,12 +214,17 @@ class _Rewriter:
             three = 3.0 + HALFWAY * 6 / 255
             x = self._with_range(f"{name}_relu6", ops.relu6(x + three), (0.0, 6.0))
             return self._with_range(name, x * (1 / 6), (0.0, 1.0))
-        if activation in {"hard_silu", "leaky_relu"} and id(operation) not in self._followed:
+        # A ReLU behind a tensor that has steps of its own scales these.
+        scales = activation in FUSED and id(x) in self._ends_of
+        known = scales or activation in {"hard_silu", "leaky_relu"}
+        if known and id(operation) not in self._followed:
             if activation == "hard_silu":
                 move = self._new(HardSwishSteps, f"{name}_steps")
-            else:
+            elif activation == "leaky_relu":
                 slope = -float(compute(np.full((1, 1), -1.0, np.float32))[0, 0])
                 move = self._new(Requantize, f"{name}_steps", slope)
+            else:
+                move = self._new(Requantize, f"{name}_steps", 1.0, None)
             ends, exact = self._new(Ends, f"{name}_ends"), compute(x)
             behind = ends(exact)
             return self._rounded(name, move(exact, x, self._range(x), behind), ends, behind)
