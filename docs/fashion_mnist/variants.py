@@ -28,16 +28,12 @@ class Variant:
         return settings if epochs is None else settings | {"epochs": epochs}
 
 
-SMALLER_STEPS = {"learning_rate": 0.1}
-"""For squeeze-and-excitation and swish. The recipe's own rate leaves them with dead filters and,
-where batch norms are folded, weights in the thousands: int8 then takes most of the accuracy."""
-
 VARIANTS = {
     "VGG": Variant("vgg11", 32, {"batch_norm": True}),
     "Inception": Variant("inceptionv1", 48, {"batch_norm": True}),
     "ResNet": Variant("resnet18", 48),
     "MobileNet": Variant("mobilenet", 64, {"alpha": 0.5}),
-    "EfficientNet": Variant("efficientnetb0", 64, other=SMALLER_STEPS),
+    "EfficientNet": Variant("efficientnetb0", 64),
     "attention": Variant("resnet18", 48, {"attention": {3: "se", 4: "non_local"}}),
 }
 BEST = "best"
