@@ -9,7 +9,7 @@ import typer
 from docs import tables
 from docs.bench.report import machine
 from docs.fashion_mnist import data, int8, race
-from docs.fashion_mnist.variants import BEST, LONG, SMALLER_STEPS, VARIANTS, run, run_best
+from docs.fashion_mnist.variants import BEST, LONG, VARIANTS, run, run_best
 from keras_archs.files import atomic_write
 
 FOLDER = Path(__file__).parents[1]
@@ -22,10 +22,8 @@ TABLES = {
 KEYS = {"families": "family", "race": "target", "int8": "network"}
 INT8 = {f"int8-{name}": name for name in int8.NETWORKS}
 PARTS = [*VARIANTS, BEST, "race", *INT8]
-_OTHER_RATE = f"EfficientNet and MobileNetV3 at a learning_rate of {SMALLER_STEPS['learning_rate']}"
 EXPLAINED = {
-    "families": "A small network of each family by the recipe `fast`"
-    f" ({_OTHER_RATE}), on"
+    "families": "A small network of each family by the recipe `fast`, on"
     " 54,000 of the training images; the others choose the epoch. The row `best` is of a network"
     f" trained at length, at {LONG.image_size} pixels with"
     f" {', '.join(f'{name} {value}' for name, value in LONG.other.items())}, on all training"
@@ -38,7 +36,8 @@ EXPLAINED = {
     f' "over" where they had not reached it when they were given up, after {race.GIVE_UP} times'
     f" our time to {race.TARGETS[0]:.0%}.",
     "int8": "Share of the 10,000 test images that is right: of a network by the recipe `fast`"
-    f" ({_OTHER_RATE}), of"
+    f" (EfficientNet and MobileNetV3 at a learning_rate of {int8.SMALLER_STEPS['learning_rate']}),"
+    " of"
     " its int8 file (calibrated on 300 training images), of the network after"
     " `train --resume-from RUN --qat`, and of the int8 file of that. The last two columns hold this"
     " file's logits for these images against those of the network that was trained for int8: how"
