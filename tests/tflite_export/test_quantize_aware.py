@@ -282,7 +282,9 @@ def test_the_file_has_the_models_ranges():
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("largest", [0.3, 2.9, 3.7, 11.0, 90.0])
+@pytest.mark.parametrize(
+    "largest", [0.3, 3.7, 90.0, *(pytest.param(n, marks=pytest.mark.slow) for n in (2.9, 11.0))]
+)
 @pytest.mark.parametrize(
     ("function", "above"),
     [
@@ -322,7 +324,7 @@ def test_the_file_has_the_models_weights():
         np.testing.assert_array_equal(interpreter.get_tensor(index), numbers)
 
 
-@pytest.mark.parametrize("make", [gated, branches])
+@pytest.mark.parametrize("make", [pytest.param(gated, marks=pytest.mark.slow), branches])
 def test_a_model_can_be_cut_behind_each_tensor(make):
     aware = quantize_aware(make(), samples("mobilenet", 16, fitted=50, tested=1).train)
     images = samples("mobilenet", 16, tested=8).test
