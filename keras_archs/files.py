@@ -38,7 +38,7 @@ def check_target(path: Path, overwrite: bool) -> None:
             raise InputError(f"path={str(path)!r} is a folder; give the name of a file.")
         if path.exists() and not overwrite:
             raise InputError(f"path={str(path)!r} exists; give overwrite=True or --overwrite.")
-        # Permissions alone do not tell: root has them all, in /proc and on full disks as well.
+        # Permissions alone do not tell: root has them all, in /proc as well.
         part = _part(path)
         part.touch(exist_ok=False)
         part.unlink()

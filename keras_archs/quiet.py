@@ -5,6 +5,7 @@ is imported. It does so on the first import of Keras, so the command line cannot
 """
 
 import contextlib
+import faulthandler
 import os
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,28 @@ from typing import TextIO
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Keeps out what comes to stderr, from C++ as well; gives a way past that."""
-    stderr = os.dup(2)
+    """Keeps out what comes to stderr, from C++ as well; gives a way past that.
+
+    Where C++ ends the process, Python says so, and where.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed, and says nothing anyway
+        with Path(os.devnull).open("w") as null:
+            yield null
+        return
     with Path(os.devnull).open("w") as null:
         os.dup2(null.fileno(), 2)
     try:
         with open(stderr, "w", closefd=False) as past:
-            yield past
+            watched = faulthandler.is_enabled()
+            if not watched:
+                faulthandler.enable(past)
+            try:
+                yield past
+            finally:
+                if not watched:
+                    faulthandler.disable()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

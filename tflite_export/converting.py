@@ -15,7 +15,7 @@ _NAMED = 3
 
 
 def make_converter(
-    model: keras.Model, shape: tuple[int | None, int, int, int], *, calibrated: bool = False
+    model: keras.Model, shape: tuple[int | None, int, int, int]
 ) -> tf.lite.TFLiteConverter:
     """A converter of `model` for a batch of images.
 
@@ -23,7 +23,7 @@ def make_converter(
     for each image, which cuts the graph in pieces for XNNPACK, and each file is a little larger.
 
     Raises:
-        InputError: the file is to be `calibrated`, and the model has a loop.
+        InputError: the model has a loop.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -37,20 +37,20 @@ def make_converter(
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     concrete = function.get_concrete_function()
-    if calibrated:
-        _check_no_loop(concrete.graph)
+    _check_no_loop(concrete.graph)
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
 
 
 def _check_no_loop(graph: tf.Graph) -> None:
-    # Recurrent layers are loops. TensorFlow ends the process where it is to measure their ranges.
+    # A file of it has several graphs, which neither reports nor metadata are made for. TensorFlow
+    # ends the process where it is to measure ranges inside.
     definition = graph.as_graph_def()
     inner = (function.node_def for function in definition.library.function)
     for node in chain(definition.node, *inner):
         if node.op in {"While", "StatelessWhile"}:
             raise InputError(
-                f"model has a loop, {node.name!r}, whose activations have no ranges to measure;"
-                " use quantize='none' or 'dynamic'."
+                f"model has a loop, {node.name!r}, which files of one graph cannot hold. Leave it"
+                " out, or unroll it: recurrent layers have unroll=True for that."
             )
 
 

@@ -18,7 +18,7 @@ _BIASED = {
     schema.BuiltinOperator.TRANSPOSE_CONV: (2, 1, 3),
 }
 
-_REACH = 2.0**-32, 2.0**8
+REACH = 2.0**-32, 2.0**8
 """Steps of the output that one unit of an int8 product may be; XNNPACK takes no other."""
 
 
@@ -74,15 +74,18 @@ def with_kernels_in_reach(content: bytes) -> bytes:
     changed = False
     for operator, (image, kernel, bias) in _biased(model):
         output = model.subgraphs[0].tensors[operator.outputs[0]]
+        data = model.buffers[kernel.buffer].data
+        if data is None:  # it is computed
+            continue
         if {each.type for each in (image, kernel, output)} != {schema.TensorType.INT8}:
             continue
         scale, unit = _scale(kernel), _scale(output) / _scale(image)
-        out = ~((scale / unit >= _REACH[0]) & (scale / unit < _REACH[1]))
+        out = ~((scale / unit >= REACH[0]) & (scale / unit < REACH[1]))
         if not out.any():
             continue
-        values = np.array(model.buffers[kernel.buffer].data, np.uint8).view(np.int8)
-        values = values.reshape(kernel.shape)
-        np.moveaxis(values, kernel.quantization.quantizedDimension, 0)[out] = 0
+        values = np.array(data, np.uint8).view(np.int8).reshape(kernel.shape)
+        filters = np.moveaxis(values, kernel.quantization.quantizedDimension, 0)
+        filters[np.broadcast_to(out, len(filters))] = 0  # one scale may be that of all
         scale = np.where(out, unit, scale)
         _replace(model, operator, 1, values, scale)
         if bias is not None:

@@ -95,7 +95,7 @@ def lower(
             scores=scores != "model",
             preprocessing=preprocessing not in (None, PIXELS),
         )
-        content = with_kernels_in_reach(to_int8(model, io or "int8", batch))
+        content = to_int8(model, io or "int8", batch)
         _check_integer(content, set())
         return content
     if kind in CALIBRATED:
@@ -109,10 +109,10 @@ def lower(
     if representative is not None and preprocessing is not None:
         representative = _pixels(representative, preprocessing)
     if representative is not None and kind == "int8":
-        clean = in_reach(clean, representative)
+        clean = in_reach(clean, representative, keep_float)
     keep = keeper(clean, keep_float) if keep_float else None
     with built_in_alone():
-        converter = make_converter(clean, (batch, *shape), calibrated=kind in CALIBRATED)
+        converter = make_converter(clean, (batch, *shape))
         if kind.startswith("weight") or (kind == "dynamic" and keep):
             return quantize_weights(converter.convert(), kind, keep)
         if kind != "none":

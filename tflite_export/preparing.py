@@ -82,7 +82,7 @@ def prepare(
     image_shape(model)
     model = _functional(model)
     check_quantization(model)
-    stuck = next(_not_to_be_copied(model), None)
+    stuck = next(not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
         raise InputError(
             f"model has a layer {stuck.name!r} ({type(stuck).__name__}) that cannot be copied, as"
@@ -147,11 +147,11 @@ def check_quantization(model: keras.Model) -> None:
             )
 
 
-def _not_to_be_copied(model: keras.Model) -> Iterator[keras.Layer]:
+def not_to_be_copied(model: keras.Model) -> Iterator[keras.Layer]:
     """Layers of which nothing but themselves says how to make another one."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _not_to_be_copied(layer)
+            yield from not_to_be_copied(layer)
             continue
         try:
             type(layer).from_config(layer.get_config())

@@ -437,6 +437,12 @@ def recurrent():
     return keras.Model(image, layers.Dense(2)(layers.LSTM(4)(rows)))
 
 
+def mapped():
+    image = keras.Input((8, 8, 3))
+    rows = layers.Lambda(lambda x: tf.map_fn(lambda row: row * 2, x))(image)
+    return keras.Model(image, layers.Dense(2)(layers.Flatten()(rows)))
+
+
 def quantized():
     model = model_of(layers.Dense(4, name="fourth"))
     model.get_layer("fourth").quantize("int8")
@@ -463,8 +469,11 @@ def quantized():
         ({"model": lambda: model_of(keras.ops.erfinv)}, "no built-in operator for: Erfinv"),
         ({"model": lambda: model_of(doubles)}, r"for: Atan\(.*f64>\), Cos\(.* and 2 more\. Use"),
         ({"model": lambda: model_of(Wrong())}, "model cannot be converted: no single images$"),
-        ({"kind": "int8", "model": recurrent}, "has a loop, .*while.*; use quantize='none'"),
-        ({"kind": "int16x8", "model": recurrent}, "has a loop, .*while.*; use quantize='none'"),
+        *[
+            ({"kind": kind, "model": recurrent}, "has a loop, .*while.*unroll=True")
+            for kind in ("none", "dynamic", "int8", "int16x8", "weight_int8")
+        ],
+        ({"model": mapped}, "has a loop, .*while"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -59,6 +59,13 @@ def test_a_tensor_is_rounded_to_256_steps_with_a_zero(low, high, seed):
     np.testing.assert_allclose(ends[[0, 2]], [low, high], atol=0.501 * scale)
 
 
+@pytest.mark.parametrize("high", [1e-4, 1e-3, 1.0])
+@pytest.mark.parametrize("low", [-2049.0, -3000.0, -1e6])
+def test_a_tensor_far_below_zero_is_rounded_to_256_steps_too(low, high):
+    found = np.asarray(rounding(low, high)(np.array([low, low / 3, 0, high], "float32")))
+    np.testing.assert_allclose(found, [low, low / 3, 0, 0], atol=-low / 254)
+
+
 def test_gradients_pass_a_range_straight_and_end_outside():
     rounded = rounding(-1.0, 3.0)
     values = tf.constant([-1.5, -0.99, 0.013, 2.99, 3.5])
@@ -442,17 +449,34 @@ def behind(layer):
         ),
         (
             lambda: keras_archs.create_model(
-                "vgg16", include_preprocessing=True, include_top=False
+                "vgg16",
+                input_shape=(32, 32, 3),
+                include_preprocessing=True,
+                include_top=False,
+                pooling="avg",
             ),
             r"PreprocessInput.*order of the channels",
         ),
         (lambda: quantize_aware(build()), "already"),
-        (keras.Model, "functional"),
     ],
 )
 def test_what_cannot_be_trained_is_named(make, message):
     with pytest.raises(InputError, match=message):
         quantize_aware(make())
+
+
+def two_outputs():
+    source = keras.Input(SHAPE)
+    return keras.Model(source, [layers.Dense(2)(layers.Flatten()(source)) for _ in range(2)])
+
+
+@pytest.mark.parametrize("images", [None, IMAGES], ids=["none", "images"])
+@pytest.mark.parametrize(
+    "make", [keras.Model, lambda: keras.Sequential([layers.Dense(2)]), two_outputs]
+)
+def test_models_that_are_no_classifier_are_refused(make, images):
+    with pytest.raises(InputError, match=r"built functional.*one input and one output"):
+        quantize_aware(make(), images)
 
 
 def test_images_must_fit():

@@ -4,10 +4,16 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
 from keras import layers
 
+import keras_archs
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, convert, quantize_aware
+from tflite_export.fake_quantization import to_int8
+from tflite_export.file_graph import Graph
+from tflite_export.flatbuffer import with_kernels_in_reach
+from tflite_export.reach import in_reach
 
 IMAGES = stripes(100, seed=3)[0]
 KINDS = {
@@ -17,8 +23,15 @@ KINDS = {
 }
 
 
-def network(kind, factor):
-    """One with a filter whose weights are so large, on channels that are zero for all images."""
+def network(kind, factor, behind=None, seen=0.0):
+    """One with a filter whose weights are so large, on a channel that is hardly ever seen.
+
+    Args:
+        kind: of the layer with the filter.
+        factor: its weights.
+        behind: what follows the layer.
+        seen: the weights that make the channel; by default it is zero for all images.
+    """
     keras.utils.set_random_seed(1)
     image = keras.Input(IMAGES.shape[1:])
     before = layers.Conv2D(8, 3, bias_initializer="ones", activation="relu", name="before")
@@ -27,11 +40,13 @@ def network(kind, factor):
         x = layers.GlobalAveragePooling2D()(x)
     layer = KINDS[kind](name="layer")
     x = layer(x)
+    if behind is not None:
+        x = behind(x)
     if kind != "dense":
         x = layers.GlobalAveragePooling2D()(x)
     model = keras.Model(image, layers.Dense(4, name="end")(x))
     kernel, bias = before.get_weights()
-    kernel[..., 3], bias[3] = 0, -1
+    kernel[..., 3], bias[3] = seen, 0 if seen else -1
     before.set_weights([kernel, bias])
     kernel, bias = layer.get_weights()
     channels = kernel[..., 0] if kind == "depthwise" else kernel
@@ -47,20 +62,18 @@ def network(kind, factor):
 
 def units(content):
     """Steps of the output that one unit of each kernel's products is."""
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
     scales = {
         tensor["index"]: tensor["quantization_parameters"]["scales"]
-        for tensor in interpreter.get_tensor_details()
+        for tensor in Interpreter(model_content=content).get_tensor_details()
     }
-    for step in interpreter._get_ops_details():
-        if "CONV_2D" in step["op_name"] or step["op_name"] == "FULLY_CONNECTED":
-            image, kernel = step["inputs"][:2]
-            yield scales[image] * scales[kernel] / scales[step["outputs"][0]]
+    for node in Graph.read(content).nodes:
+        if "CONV_2D" in node.name or node.name == "FULLY_CONNECTED":
+            image, kernel = node.inputs[:2]
+            yield scales[image] * scales[kernel] / scales[node.outputs[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nor_do_those_of_models_in_models_go_further_than_xnnpack_does(kind):
+def test_kernels_of_models_in_models_end_where_xnnpack_does(kind):
     model = network(kind, 1e6)
     image = keras.Input(IMAGES.shape[1:])
     outer = keras.Model(image, model(image))
@@ -84,3 +97,97 @@ def test_files_of_dead_filters_load_and_agree(kind, factor, aware):
         content = convert(model, "int8", representative=IMAGES, io="float32").content
     found = Classifier(content).predict(IMAGES)
     np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("aware", [False, True], ids=["calibrated", "aware"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        layers.ReLU,
+        lambda: layers.ReLU(6),
+        lambda: keras_archs.layers.Activation("relu"),
+        lambda: keras.ops.relu,
+    ],
+    ids=["relu", "relu6", "activation", "operation"],
+)
+def test_the_range_is_that_behind_an_activation_that_the_file_fuses(behind, aware):
+    """Far below zero, where the activation hides it, another filter makes the range large."""
+    model = network("conv", 1e5, behind())
+    kernel, bias = model.get_layer("layer").get_weights()
+    bias[5] = -1e3
+    model.get_layer("layer").set_weights([kernel, bias])
+    expected = model.predict(IMAGES, verbose=0)
+    if aware:
+        content = convert(quantize_aware(model, IMAGES), "int8", io="float32").content
+    else:
+        content = convert(model, "int8", representative=IMAGES, io="float32").content
+    found = Classifier(content).predict(IMAGES)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_filters_that_see_little_and_make_much_of_it_stay(kind):
+    model = network(kind, 1e6, seen=1e-7)
+    assert np.ptp(keras.Model(model.input, model.get_layer("layer").output)(IMAGES)[..., 3]) > 0.01
+    assert in_reach(model, IMAGES) is model
+    told = {"representative": IMAGES, "keep_float": ["before", "layer"]}
+    found = Classifier(convert(model, "int8", **told).content).predict(IMAGES)
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_filter_adds_for_all_images_stays(kind):
+    """As behind a batch norm that takes it off again."""
+    model = network(kind, 2.0**17)  # float32 holds its sums
+    kernel, bias = model.get_layer("before").get_weights()
+    kernel[..., 3], bias[3] = 0, 0.5
+    model.get_layer("before").set_weights([kernel, bias])
+    kernel, bias = model.get_layer("layer").get_weights()
+    bias[3] = -0.5 * 2**17 * (1 if kind == "dense" else 9)
+    model.get_layer("layer").set_weights([kernel, bias])
+    made = in_reach(model, IMAGES)
+    assert np.abs(made.get_layer("layer").get_weights()[0]).max() < 1e3
+    expected = model.predict(IMAGES, verbose=0)
+    found = made.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))
+
+
+def test_layers_that_stay_in_float_and_models_that_cannot_be_copied_stay():
+    model = network("conv", 1e6, layers.ReLU(name="behind"))
+    assert in_reach(model, IMAGES) is not model
+    assert in_reach(model, IMAGES, ["layer"]) is model
+    assert in_reach(model, IMAGES, ["behind"]) is model
+    model = network("conv", 1e6, layers.Lambda(lambda x: x * 1))
+    assert in_reach(model, IMAGES) is model
+    assert convert(model, "int8", representative=IMAGES).content
+
+
+def test_filters_that_training_drives_out_of_reach_do_not_end_the_process():
+    aware = quantize_aware(network("conv", 1.0), IMAGES)
+    kernel, *bias = aware.get_layer("layer").get_weights()
+    kernel[..., 3, 3] = 1e6
+    aware.get_layer("layer").set_weights([kernel, *bias])
+    content = to_int8(aware)
+    assert max(map(np.max, units(content))) < 256
+    assert Classifier(content).predict(IMAGES).shape == (len(IMAGES), 4)
+
+
+def test_kernels_with_one_scale_for_all_filters_and_computed_ones_pass():
+    content = convert(network("dense", 1.0), "int8", representative=IMAGES).content
+    file = flatbuffer_utils.read_model_from_bytearray(content)
+    graph = file.subgraphs[0]
+    dense = graph.operators[-1]
+    kernel, bias = (graph.tensors[each] for each in dense.inputs[1:])
+    for tensor, scale in ((kernel, 1e9), (bias, 1.0)):
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [0]
+    changed = flatbuffer_utils.convert_object_to_bytearray(file)
+    found = with_kernels_in_reach(bytes(changed))
+    assert max(map(np.max, units(found))) < 256
+    *_, zeros = Graph.read(found).nodes
+    tensor = Interpreter(model_content=found).get_tensor(zeros.inputs[1])
+    assert not tensor.any()
+
+    file.buffers[kernel.buffer].data = None
+    computed = bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+    assert with_kernels_in_reach(computed) == computed

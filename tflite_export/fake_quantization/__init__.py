@@ -21,8 +21,10 @@ from tflite_export.fake_quantization.kernels import (
 )
 from tflite_export.fake_quantization.layers import Ends, FakeQuantize, exporting, observing
 from tflite_export.fake_quantization.rewriting import rewrite
+from tflite_export.flatbuffer import with_kernels_in_reach
 from tflite_export.images import check_images
-from tflite_export.reach import in_reach
+from tflite_export.preparing import image_shape
+from tflite_export.reach import BATCH, in_reach
 
 __all__ = [
     "Ends",
@@ -36,8 +38,6 @@ __all__ = [
     "quantize_aware",
     "to_int8",
 ]
-
-BATCH = 32
 
 
 def quantize_aware(model: keras.Model, representative: np.ndarray | None = None) -> keras.Model:
@@ -80,7 +80,8 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         weights of its own (aaresnet, botnet, coatnet).
 
     Raises:
-        InputError: the model has a layer that cannot be trained for int8, which is named;
+        InputError: it is no such classifier, see `image_shape`, or has a layer that cannot be
+            trained for int8, which is named;
             `representative` does not fit or is noise; or Keras' backend is not
             TensorFlow, whose operation for ranges the converter reads.
 
@@ -91,10 +92,11 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
             "quantize_aware needs the TensorFlow backend, whose operation for ranges TFLite's"
             f" converter reads; Keras runs on {keras.backend.backend()}."
         )
+    shape = image_shape(model)
     if is_quantize_aware(model):
         raise InputError("model is quantisation-aware already; give the float one.")
     if representative is not None:
-        check_images("representative", representative, model.input_shape[1:])
+        check_images("representative", representative, shape)
         check_real("representative", representative)
     flat = flatten(model)
     if representative is None:
@@ -130,4 +132,4 @@ def to_int8(model: keras.Model, io: str = "int8", batch: int | None = 1) -> byte
     converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
     with built_in_alone(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        return converter.convert()
+        return with_kernels_in_reach(converter.convert())

@@ -68,8 +68,8 @@ def _compute(
 
     The kernel has 127 steps to each side of zero, of one size for each output channel, and the bias
     the steps of the products that it is added to. All is added up in whole steps, as in the file:
-    float32 holds these sums exactly, while its errors in others would move values near the middle
-    between two steps.
+    float32 holds these sums exactly up to 2^24, while its errors in others would move values near
+    the middle between two steps.
 
     Args:
         layer: with a kernel and maybe a bias and an activation.

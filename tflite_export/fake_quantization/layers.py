@@ -96,7 +96,8 @@ def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
         # A side without steps holds nothing but zero.
         return ops.maximum(*(end / ops.maximum(steps, 1e-9) for end, steps in sides))
 
-    below = ops.floor(255 * -low / (high - low))
+    # 255 steps below zero would leave none above it, which float32 comes to for a tiny `high`.
+    below = ops.minimum(ops.floor(255 * -low / (high - low)), 254)
     below = ops.where(step(below) <= step(below + 1), below, below + 1)
     return -below * step(below), (255 - below) * step(below)
 
