@@ -11,8 +11,11 @@ from training.stopping import TrainingStopped
 
 
 @contextmanager
-def reading(dataset: str, folder: RunFolder) -> Iterator[None]:
+def reading(dataset: str, folder: RunFolder, again: str = "--resume") -> Iterator[None]:
     """Ends a run in a folder that cannot read its dataset any more, whatever has read it.
+
+    Args:
+        again: what goes on with the run.
 
     Raises:
         TrainingStopped: an iterator of `tf.data` has failed.
@@ -24,7 +27,7 @@ def reading(dataset: str, folder: RunFolder) -> Iterator[None]:
         if "IteratorGetNext" not in error.message:
             raise
         newest = folder.newest_checkpoint()
-        rest = f" Once it can, --resume goes on from {str(newest)!r}." if newest else ""
+        rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""
         raise TrainingStopped(
             f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}.{rest}"
         ) from error
