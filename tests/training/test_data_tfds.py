@@ -22,6 +22,7 @@ class ToyImages(tfds.core.GeneratorBasedBuilder):
         "all": {"train": 100, "validation": 20, "test": 30},
         "secret_test": {"train": 100, "test": 30},
         "test_only": {"test": 30},
+        "more": {"train": 100, "unlabelled": 30},
     }
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in SPLITS]  # noqa: RUF012
 
@@ -132,6 +133,13 @@ def test_a_damaged_shard_is_named(tmp_path, damage, found):
     message = f"{shard.name} is missing, truncated or no tfrecord file; .* 20 records, found: .*"
     with pytest.raises(InputError, match=message + found):
         open_dataset("toy_images/all", data_dir=tmp_path)
+
+
+def test_a_shard_that_is_not_read_may_be_missing(tmp_path):
+    open_dataset("toy_images/more", data_dir=tmp_path)
+    (shard,) = tmp_path.rglob("*-unlabelled.tfrecord-*")
+    shard.unlink()
+    assert len(ids(open_dataset("toy_images/more", data_dir=tmp_path).train)) == 80
 
 
 def test_shards_of_a_size_that_was_not_noted(tmp_path):
