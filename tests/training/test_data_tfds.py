@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 from itertools import chain
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
+from keras_archs import cli
 from keras_archs.errors import InputError
+from training.config import TrainConfig
 from training.data import open_dataset
 
 
@@ -147,6 +150,27 @@ def test_shards_of_a_size_that_was_not_noted(tmp_path):
     (info,) = tmp_path.rglob("dataset_info.json")
     info.write_text(re.sub('"numBytes": "[0-9]+"', '"numBytes": "0"', info.read_text()))
     assert len(ids(open_dataset("toy_images/all", data_dir=tmp_path).test)) == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["train", "--model", "mobilenet", "--dataset", "x", "--out", "run"], "training.train"),
+        (["data", "prepare", "x", "--out", "shards"], "prepare"),
+        (["export", "mobilenet:imagenet", "--dataset", "x"], "exporting.export"),
+    ],
+)
+def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
+    def stop(config=None, *_, **options):
+        given.append(config.data_dir if isinstance(config, TrainConfig) else options["data_dir"])
+        raise InputError("enough")
+
+    given: list[object] = []
+    monkeypatch.setattr(f"keras_archs.cli.{called}", stop)
+    monkeypatch.setattr(sys, "argv", ["keras-archs", *words, "--data-dir", "gs://bucket/x"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert given == ["gs://bucket/x"]
 
 
 def test_failed_download(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def prepare(
     beam: bool = False,
     beam_options: Sequence[str] = (),
     overwrite: bool = False,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> str:
