@@ -11,10 +11,11 @@ from training.stopping import TrainingStopped
 
 
 @contextmanager
-def reading(dataset: str, folder: RunFolder, again: str = "--resume") -> Iterator[None]:
-    """Ends a run in a folder that cannot read its dataset any more, whatever has read it.
+def reading(dataset: str, folder: RunFolder | None, again: str = "--resume") -> Iterator[None]:
+    """Ends the run in a folder that cannot read its dataset any more, whatever has read it.
 
     Args:
+        folder: None while nothing of the run is in it.
         again: what goes on with the run.
 
     Raises:
@@ -26,7 +27,7 @@ def reading(dataset: str, folder: RunFolder, again: str = "--resume") -> Iterato
         # Of each iterator, in a step's graph or outside of one, on one device or several.
         if "IteratorGetNext" not in error.message:
             raise
-        newest = folder.newest_checkpoint()
+        newest = folder.newest_checkpoint() if folder else None
         rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""
         raise TrainingStopped(
             f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}.{rest}"

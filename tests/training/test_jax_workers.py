@@ -132,9 +132,8 @@ def test_another_backend_is_refused(images, tmp_path):
         jax_workers.train(config, tmp_path / "run")
 
 
-def test_a_run_killed_behind_its_last_checkpoint_gets_its_best_model(
-    tiny, images, tmp_path, monkeypatch
-):
+@pytest.mark.usefixtures("tiny")
+def test_a_run_killed_behind_its_last_checkpoint_gets_its_best_model(images, tmp_path, monkeypatch):
     """What does not depend on the backend, under TensorFlow."""
 
     def killed(*_):
@@ -150,7 +149,8 @@ def test_a_run_killed_behind_its_last_checkpoint_gets_its_best_model(
     assert run.folder.best.read_bytes() == run.folder.last.read_bytes()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tiny, images, tmp_path):
+@pytest.mark.usefixtures("tiny")
+def test_a_loss_that_is_not_finite_ends_the_run(images, tmp_path):
     """What does not depend on the backend, under TensorFlow."""
     config = tiny_config(images, epochs=2, optimizer="sgd", learning_rate=1e30, batch_size=32)
     run = new_run(config, RunFolder(tmp_path / "run"))
