@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replaces a file by rows; those that lack columns of the longest one are blank there."""
+    """Replaces a file by rows; those that lack columns of others are blank there."""
     rows = list(rows)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, max((list(row) for row in rows), key=len))
+    longest_first = sorted(rows, key=len, reverse=True)  # its columns are in their order
+    writer = csv.DictWriter(text, list(dict.fromkeys(chain.from_iterable(longest_first))))
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(path, text.getvalue().encode())

@@ -73,11 +73,13 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         # Typer knows no choices of values, and no "none"; pydantic checks them.
         kinds = get_args(field.annotation)
         text = get_origin(field.annotation) is Literal or bool({str, NoneType} & {*kinds})
+        # As text, for `gs://bucket` is none of Path's; it is a path all the same.
+        shown = [kind for kind in kinds if kind is not str or Path not in kinds]
         extra: Any = field.json_schema_extra
         option = typer.Option(
             help=field.description,
             rich_help_panel=extra["panel"],
-            metavar="|".join(_METAVARS[kind] for kind in kinds) if NoneType in kinds else None,
+            metavar="|".join(_METAVARS[kind] for kind in shown) if NoneType in kinds else None,
         )
         options.append(
             inspect.Parameter(
@@ -233,7 +235,9 @@ def export(
         str | None,
         typer.Option(help="As for train, to calibrate and test on; of a run its own if not given."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where TFDS keeps its datasets.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where TFDS keeps its datasets.", metavar="PATH")
+    ] = None,
     preprocessing: Annotated[
         str | None,
         typer.Option(
@@ -345,7 +349,9 @@ def prepare_data(
             help="Of Beam's pipeline, such as runner=FlinkRunner. May be repeated.",
         ),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where TFDS keeps its datasets.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where TFDS keeps its datasets.", metavar="PATH")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the images that are held out.")] = 0,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded.")

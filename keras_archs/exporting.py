@@ -35,7 +35,7 @@ def export(
     *,
     out: Path | None = None,
     dataset: str | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     preprocessing: str | None = None,
     calibration_size: int = COUNT,
     calibration_seed: int = 0,
@@ -195,7 +195,9 @@ def _in_run(source: Source, quantize: str) -> Path:
     return folder / f"{source.model.name}_{quantize}.tflite"
 
 
-def _images(source: Source, dataset: str | None, data_dir: Path | None) -> dict[str, Any] | None:
+def _images(
+    source: Source, dataset: str | None, data_dir: str | Path | None
+) -> dict[str, Any] | None:
     """What `calibration_set` and `evaluation_set` are to read; None if there is no dataset."""
     if data_dir is not None and dataset is None:
         raise InputError("--data-dir goes with --dataset.")

@@ -126,6 +126,20 @@ def test_a_table_takes_rows_that_lack_its_new_columns(tmp_path):
     tables.write(tmp_path / "rows.csv", [*tables.read(tmp_path / "rows.csv"), new])
     old = {"key": "old", "steps": "", "machine": "a"}
     assert tables.read(tmp_path / "rows.csv") == [old, {**new, "steps": "1"}]
+    tables.write(tmp_path / "rows.csv", [{"key": "a", "steps": 1}, {"key": "b", "epochs": 2}])
+    assert tables.read(tmp_path / "rows.csv") == [
+        {"key": "a", "steps": "1", "epochs": ""},
+        {"key": "b", "steps": "", "epochs": "2"},
+    ]
+
+
+def test_a_folder_for_the_tables_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+    missing = str(tmp_path / "missing")
+    monkeypatch.setattr(sys, "argv", ["fashion_mnist", "ResNet", "--out", missing])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("docs.fashion_mnist", run_name="__main__")
+    assert ended.value.code == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_a_family_and_the_best_network_come_to_tables_and_a_page(tmp_path, monkeypatch):

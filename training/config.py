@@ -83,7 +83,7 @@ class TrainConfig(BaseModel):
         "fashion_mnist_small or another TFDS name, image_folder:PATH with one folder a class, or"
         " tfrecord:PATTERN.",
     )
-    data_dir: Path | None = _setting(DATA, "Where TFDS keeps its datasets.", None)
+    data_dir: str | Path | None = _setting(DATA, "Where TFDS keeps its datasets.", None)
     image_size: int | None = _setting(
         DATA,
         "Height and width in pixels. If not given: from rho, else the size of the dataset's images"

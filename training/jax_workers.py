@@ -7,6 +7,7 @@ all processes, so that batch norms see the whole batch.
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +18,16 @@ import typer
 
 from keras_archs.errors import InputError
 from training.building import build_network, precision
-from training.checkpoints import Progress, require_finite
+from training.checkpoints import NotFiniteError, Progress, require_finite
 from training.cluster import find_cluster
 from training.config import TrainConfig
 from training.distribution import fill_up
 from training.loop import build_state
 from training.optimization import make_loss, make_optimizer
+from training.reading import reading
 from training.run import Run, load_run, new_run
 from training.run_folder import RunFolder
+from training.stopping import TrainingStopped
 
 OTHER_WAY = {"ema": None, "teacher": None, "progressive_from": None, "qat": False, "track": "none"}
 
@@ -42,6 +45,7 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
 
     Raises:
         InputError: the backend, the dataset, the network, a setting or the folder does not do.
+        TrainingStopped: the loss is not finite, or the images cannot be read any more.
     """
     if keras.backend.backend() != "jax":
         raise InputError("training.jax_workers needs the JAX backend: set KERAS_BACKEND=jax.")
@@ -65,7 +69,8 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
         with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
             # Saving a model computes on JAX, in which all processes have to take part.
             own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
-            _fit(run, own, shard)
+            with reading(settings.dataset, run.folder, again="a start without --config"):
+                _fit(run, own, shard)
 
 
 def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
@@ -83,17 +88,33 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
     if checkpoint:
         checkpoint.restore(model)
         progress = checkpoint.progress
-    own.write_settings(run.settings)
+        if own is run.folder:  # a kill may have come between the checkpoint and these
+            own.write_log(progress.history)
+            own.keep_if_best(progress.history)
     start = progress.epoch
-    model.fit(
-        run.batches("train", training=True, epoch=start, epochs=config.epochs - start, shard=shard),
-        validation_data=_validation(run, shard),
-        initial_epoch=start,
-        epochs=config.epochs,
-        steps_per_epoch=run.steps,
-        callbacks=[_Keep(own, progress, network)],
-        verbose="auto" if own is run.folder else 0,
+    if start >= config.epochs:
+        return
+    own.write_settings(run.settings)
+    batches = run.batches(
+        "train", training=True, epoch=start, epochs=config.epochs - start, shard=shard
     )
+    try:
+        model.fit(
+            batches,
+            validation_data=_validation(run, shard),
+            initial_epoch=start,
+            epochs=config.epochs,
+            steps_per_epoch=run.steps,
+            callbacks=[_Keep(own, progress, network)],
+            verbose="auto" if own is run.folder else 0,
+        )
+    except NotFiniteError as error:
+        newest = run.folder.newest_checkpoint()
+        rest = f" The last good checkpoint is {str(newest)!r}." if newest else ""
+        raise TrainingStopped(
+            f"The loss or a weight is not finite in epoch {progress.epoch + 1}; a lower"
+            f" learning_rate is another run.{rest}"
+        ) from error
 
 
 def _validation(run: Run, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -146,7 +167,14 @@ def main(
     ] = None,
 ) -> None:
     """Train on all devices of all processes that TF_CONFIG or SLURM names, with JAX."""
-    train(TrainConfig(**json.loads(config.read_text())) if config else None, out)
+    try:
+        train(TrainConfig(**json.loads(config.read_text())) if config else None, out)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except TrainingStopped as stop:
+        print(f"Stopped: {stop}", file=sys.stderr)
+        raise typer.Exit(stop.exit_code) from stop
 
 
 if __name__ == "__main__":

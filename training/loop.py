@@ -19,6 +19,7 @@ from training.averaging import Averages
 from training.callbacks import restore, states
 from training.checkpoints import NotFiniteError, Progress, require_finite
 from training.distribution import Devices
+from training.monitoring import Monitor
 from training.optimization import make_schedule
 from training.run_folder import RunFolder
 from training.stopping import StopRequest, TrainingStopped, stop_request, stopped
@@ -157,6 +158,8 @@ class Loop:
         progress, folder = self.progress, self.folder
         require_finite(self.model, self.averages)  # or log and last model had the epoch already
         hooks.on_epoch_end(progress.epoch, dict(logs))
+        if not all(isinstance(each, Monitor) for each in self._callbacks):
+            require_finite(self.model, self.averages)  # the user's may have changed weights
         # The workers' callbacks have seen the same numbers, but perhaps not the same clock.
         progress.ended = self.devices.agree(due=bool(self.model.stop_training))[1]
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})

@@ -11,8 +11,12 @@ from training.stopping import TrainingStopped
 
 
 @contextmanager
-def reading(dataset: str, folder: RunFolder) -> Iterator[None]:
-    """Ends a run in a folder that cannot read its dataset any more, whatever has read it.
+def reading(dataset: str, folder: RunFolder | None, again: str = "--resume") -> Iterator[None]:
+    """Ends the run in a folder that cannot read its dataset any more, whatever has read it.
+
+    Args:
+        folder: None while nothing of the run is in it.
+        again: what goes on with the run.
 
     Raises:
         TrainingStopped: an iterator of `tf.data` has failed.
@@ -23,8 +27,8 @@ def reading(dataset: str, folder: RunFolder) -> Iterator[None]:
         # Of each iterator, in a step's graph or outside of one, on one device or several.
         if "IteratorGetNext" not in error.message:
             raise
-        newest = folder.newest_checkpoint()
-        rest = f" Once it can, --resume goes on from {str(newest)!r}." if newest else ""
+        newest = folder.newest_checkpoint() if folder else None
+        rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""
         raise TrainingStopped(
             f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}.{rest}"
         ) from error

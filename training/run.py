@@ -187,7 +187,10 @@ def train(
     with arithmetic(config), whole, devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
-            trained = prepare(run.settings, run.steps, devices, representative=run.representative)
+            with reading(config.dataset, None):  # an earlier run's checkpoint is none of this one
+                trained = prepare(
+                    run.settings, run.steps, devices, representative=run.representative
+                )
             with run.folder.writing():
                 run.folder.clear()
                 run.folder.write_settings(run.settings)

@@ -61,7 +61,10 @@ def main(
         bool, typer.Option(help="Few images; written to --out alone, if given.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the page and its tables, docs if none.")
+        Path | None,
+        typer.Option(
+            help="Folder of the page and its tables, docs if none.", exists=True, file_okay=False
+        ),
     ] = None,
 ) -> None:
     """Trains on Fashion-MNIST and writes docs/fashion_mnist.{md,csv}, one part or all."""

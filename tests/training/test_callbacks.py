@@ -5,12 +5,14 @@ import os
 import signal
 
 import keras
+import numpy as np
 import pytest
 
 import training
 from keras_archs.errors import InputError
 from tests.training.runs import tiny_config
 from training import run as run_module
+from training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -110,6 +112,21 @@ def test_force_leaves_callbacks_out(config, tmp_path):
     with pytest.raises(training.TrainingStopped):
         training.train(config, out, callbacks=[early(), Interrupt()])
     assert training.resume(out, force=True)["epochs"] == 5
+
+
+class Spoil(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        weight = self.model.trainable_variables[0]
+        weight.assign(weight * float("nan"))
+
+
+def test_a_weight_that_a_callback_spoils_is_in_no_checkpoint(config, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(training.TrainingStopped, match="a weight is not finite at epoch 1"):
+        training.train(config, out, callbacks=[Spoil()])
+    for array in RunFolder(out).checkpoints.load().arrays:
+        assert np.isfinite(array).all()
+    assert not (out / "last.keras").exists()
 
 
 class Odd(keras.callbacks.Callback):

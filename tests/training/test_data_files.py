@@ -339,6 +339,24 @@ def test_a_missing_record_file_is_named(tmp_path, first):
     assert len(splits_of(open_dataset(f"tfrecord:{files[2]}"))[0]) == 16, "the only one asked for"
 
 
+def test_a_missing_record_file_is_named_in_the_working_folder(tmp_path, monkeypatch):
+    for i in (0, 2):
+        write_records(tmp_path / f"train-{i:05}-of-00003", numbered(range(20 * i, 20 * i + 20)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="train-00001-of-00003 is missing"):
+        open_dataset("tfrecord:train-*")
+
+
+def test_the_first_or_the_last_record_file_is_missing(tmp_path):
+    """Whether these count from 0 or from 1 cannot be known."""
+    for i in (1, 2):
+        write_records(tmp_path / f"train-{i:05}-of-00003", numbered(range(20 * i, 20 * i + 20)))
+    either = "train-00000-of-00003 or .*/train-00003-of-00003 is missing"
+    with pytest.raises(InputError, match=either):
+        open_dataset(f"tfrecord:{tmp_path}/train-*")
+    assert len(splits_of(open_dataset(f"tfrecord:{tmp_path}/train-0000[12]*"))[0]) == 32
+
+
 def test_clean_data_warns_of_nothing(tmp_path):
     write_folder(tmp_path, {"a": 5, "b": 5})
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 from itertools import chain
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
+from keras_archs import cli
 from keras_archs.errors import InputError
+from training.config import TrainConfig
 from training.data import open_dataset
 
 
@@ -22,6 +25,7 @@ class ToyImages(tfds.core.GeneratorBasedBuilder):
         "all": {"train": 100, "validation": 20, "test": 30},
         "secret_test": {"train": 100, "test": 30},
         "test_only": {"test": 30},
+        "more": {"train": 100, "unlabelled": 30},
     }
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in SPLITS]  # noqa: RUF012
 
@@ -134,11 +138,39 @@ def test_a_damaged_shard_is_named(tmp_path, damage, found):
         open_dataset("toy_images/all", data_dir=tmp_path)
 
 
+def test_a_shard_that_is_not_read_may_be_missing(tmp_path):
+    open_dataset("toy_images/more", data_dir=tmp_path)
+    (shard,) = tmp_path.rglob("*-unlabelled.tfrecord-*")
+    shard.unlink()
+    assert len(ids(open_dataset("toy_images/more", data_dir=tmp_path).train)) == 80
+
+
 def test_shards_of_a_size_that_was_not_noted(tmp_path):
     open_dataset("toy_images/all", data_dir=tmp_path)
     (info,) = tmp_path.rglob("dataset_info.json")
     info.write_text(re.sub('"numBytes": "[0-9]+"', '"numBytes": "0"', info.read_text()))
     assert len(ids(open_dataset("toy_images/all", data_dir=tmp_path).test)) == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["train", "--model", "mobilenet", "--dataset", "x", "--out", "run"], "training.train"),
+        (["data", "prepare", "x", "--out", "shards"], "prepare"),
+        (["export", "mobilenet:imagenet", "--dataset", "x"], "exporting.export"),
+    ],
+)
+def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
+    def stop(config=None, *_, **options):
+        given.append(config.data_dir if isinstance(config, TrainConfig) else options["data_dir"])
+        raise InputError("enough")
+
+    given: list[object] = []
+    monkeypatch.setattr(f"keras_archs.cli.{called}", stop)
+    monkeypatch.setattr(sys, "argv", ["keras-archs", *words, "--data-dir", "gs://bucket/x"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert given == ["gs://bucket/x"]
 
 
 def test_failed_download(tmp_path, monkeypatch):

@@ -10,12 +10,15 @@ import sys
 import keras
 import numpy as np
 import pytest
+import typer
 from ai_edge_litert.interpreter import Interpreter
 
 import tflite_export
 import training
-from tests.training.runs import assert_equal_runs
+from tests.training.runs import assert_equal_runs, tiny_config
 from training import jax_workers
+from training.run import new_run
+from training.run_folder import RunFolder
 
 CONFIG = {
     "model": "mobilenet",
@@ -127,3 +130,47 @@ def test_another_backend_is_refused(images, tmp_path):
     config = training.TrainConfig(**CONFIG | {"dataset": f"image_folder:{images}", "epochs": 1})
     with pytest.raises(ValueError, match="set KERAS_BACKEND=jax"):
         jax_workers.train(config, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_killed_behind_its_last_checkpoint_gets_its_best_model(images, tmp_path, monkeypatch):
+    """What does not depend on the backend, under TensorFlow."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run = new_run(tiny_config(images, batch_size=32, epochs=1), RunFolder(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "keep_if_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            jax_workers._fit(run, run.folder, (0, 1))
+    assert not run.folder.best.exists()
+    jax_workers._fit(run, run.folder, (0, 1))
+    assert run.folder.best.read_bytes() == run.folder.last.read_bytes()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_loss_that_is_not_finite_ends_the_run(images, tmp_path):
+    """What does not depend on the backend, under TensorFlow."""
+    config = tiny_config(images, epochs=2, optimizer="sgd", learning_rate=1e30, batch_size=32)
+    run = new_run(config, RunFolder(tmp_path / "run"))
+    with pytest.raises(training.TrainingStopped, match=r"not finite in epoch 1; a lower learning"):
+        jax_workers._fit(run, run.folder, (0, 1))
+
+
+def test_the_command_ends_in_one_line(images, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG | {"dataset": f"image_folder:{images}", "epochs": 1}))
+    with pytest.raises(typer.Exit) as ended:
+        jax_workers.main(tmp_path / "run", config)
+    printed = capsys.readouterr().err
+    assert (ended.value.exit_code, printed.count("\n")) == (2, 1)
+    assert printed.startswith("Error: training.jax_workers needs the JAX backend")
+
+    def stopped(*_):
+        raise training.TrainingStopped("It is so.", 143)
+
+    monkeypatch.setattr(jax_workers, "train", stopped)
+    with pytest.raises(typer.Exit) as ended:
+        jax_workers.main(tmp_path / "run", config)
+    assert (ended.value.exit_code, capsys.readouterr().err) == (143, "Stopped: It is so.\n")

@@ -7,9 +7,12 @@ from functools import partial
 import pytest
 import tensorflow as tf
 
-from tests.training.runs import TINY, checkpoints, finish, output, start
+import keras_archs
+import training
+from tests.training.runs import TINY, checkpoints, finish, output, start, tiny_config
 from training import monitoring
 from training.data.encoded import reason
+from training.run import Run
 
 
 def remove(images):
@@ -18,10 +21,12 @@ def remove(images):
 
 def damage(images):
     for path in (images / "green").iterdir():
-        path.write_bytes(path.read_bytes()[:100])
+        part = path.with_suffix(".part")  # a file in place would be read empty for a moment
+        part.write_bytes(path.read_bytes()[:100])
+        part.replace(path)
 
 
-class Loss(monitoring.TensorBoard):
+class Losing(monitoring.TensorBoard):
     """Loses images when Keras calls one of the methods, in the run's process."""
 
     @classmethod
@@ -43,7 +48,7 @@ def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
         shutil.copytree(images, folder)
 
     def stops(reason, *words, when, act):
-        process = start(out, *words, before=partial(Loss.happen, when, act, lost))
+        process = start(out, *words, before=partial(Losing.happen, when, act, lost))
         assert finish(process) == 1
         printed = output(out).read_text()
         assert "Traceback (most recent call last)" not in printed
@@ -64,6 +69,25 @@ def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
     stops("Invalid PNG data, size 100", "--resume", when="on_train_batch_end", act=damage)
     stops(gone, "--resume", when="on_train_end", act=remove)
     assert finish(start(out, "--resume")) == 0
+
+
+def test_a_run_does_not_offer_what_the_run_before_it_has_left(tiny, images, tmp_path, monkeypatch):
+    """The first images are read for `qat`, before the folder is cleared."""
+
+    def lost(_):
+        raise tf.errors.NotFoundError(None, None, f"/a.png; No such file{NODE}[IteratorGetNext]]")
+
+    trained, out = tmp_path / "trained.keras", tmp_path / "run"
+    keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=3).save(trained)
+    old = out / "checkpoints" / "00000001.checkpoint"
+    old.parent.mkdir(parents=True)
+    for file in (old, out / "config.json"):
+        file.write_text("of the run before")
+    monkeypatch.setattr(Run, "representative", lost)
+    config = tiny_config(images, qat=True, init=str(trained), epochs=1)
+    with pytest.raises(training.TrainingStopped, match=r"No such file\.$"):
+        training.train(config, out, overwrite=True)
+    assert old.exists()
 
 
 NODE = "\n\t [[{{node A}}]]"

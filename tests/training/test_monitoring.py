@@ -1,12 +1,14 @@
 """What a run shows: lines and bar, TensorBoard's files, what a tracker of experiments gets."""
 
 import contextlib
+import errno
 import io
 import json
 import math
 import os
 import pty
 import re
+import shutil
 import sys
 import threading
 import types
@@ -145,6 +147,23 @@ def test_events_from_a_step_on_are_dropped_and_a_torn_one_with_them(tmp_path):
     assert list(folder.glob("train/*")) == [file]
 
 
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_tensorboard_in_a_full_folder_warns_at_the_end(resumed, tmp_path, monkeypatch):
+    """Behind a kill after the last epoch, its files are read and written anew."""
+    out, metrics, _ = resumed
+    shutil.copytree(out / "tensorboard", tmp_path / "board")
+    board = monitoring.TensorBoard(
+        tmp_path / "board", monitoring.Speedometer(1), None, out / "confusion_matrix.png"
+    )
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.warns(UserWarning, match=r"TensorBoard.* cannot be written: .*No space left"):
+        board.on_run_end(metrics)
+    board.close(None)
+
+
 def test_tensorboard_in_a_full_folder_warns(tmp_path):
     (tmp_path / "board").write_text("no folder")
     board = monitoring.TensorBoard(
@@ -267,6 +286,14 @@ def test_an_outage_of_the_server_warns(monkeypatch, tmp_path):
         tracker.close(None)
     assert [step for name, _, step in mlflow.sent if name == "loss"] == [0, 2]
     assert mlflow.ended == ["FINISHED"]
+
+
+def test_a_tracker_in_a_full_folder_ends_the_run(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mlflow", FakeMLflow())
+    tracker = MLflow("name", {}, tmp_path / "tracking.json", [])
+    monkeypatch.setattr("training.monitoring.tracking.atomic_write", full)
+    with pytest.raises(training.TrainingStopped, match=r"cannot be written to: .*No space left"):
+        tracker.on_train_begin()
 
 
 @pytest.mark.parametrize("found", [None, types.ModuleType("mlflow")], ids=["none", "a folder"])

@@ -34,7 +34,7 @@ def prepare(
     beam: bool = False,
     beam_options: Sequence[str] = (),
     overwrite: bool = False,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> str:
@@ -58,8 +58,9 @@ def prepare(
         what `open_dataset` opens it by.
 
     Raises:
-        InputError: the dataset cannot be opened, `out` exists or is no folder of this machine, or
-            Beam is not installed.
+        InputError: the dataset cannot be opened or has a split of fewer images than `shards`,
+            `out` exists, cannot be written or is no folder of this machine, or Beam is not
+            installed.
     """
     require_local(out, "out")
     out = Path(out)
@@ -79,7 +80,16 @@ def prepare(
         raise InputError("beam needs Apache Beam: pip install keras-archs[beam]")
     source = {"data_dir": data_dir, "seed": seed, "skip_corrupt": skip_corrupt}
     data = open_dataset(dataset, **source)  # type: ignore[arg-type]
-    out.parent.mkdir(parents=True, exist_ok=True)
+    smallest = min(SPLITS, key=lambda split: len(data.splits[split]))
+    if (shards or 1) > (count := len(data.splits[smallest])):
+        raise InputError(
+            f"shards: {shards} given; allowed is 1 to {count}, the images of {smallest}"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise InputError(f"out={str(out)!r} cannot be written to: {error}.") from error
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
         reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
         builder = _Builder(data, format, reader if beam else None, data_dir=part)

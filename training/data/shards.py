@@ -5,6 +5,8 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -68,14 +70,18 @@ def check_files(name: str, files: Sequence[str], pattern: str) -> None:
     for found in filter(None, map(_NUMBERED.fullmatch, files)):
         begin, number, end = found.group(1, 2, 3)
         sets[begin, len(number), end, int(found[4])].add(int(number))
+    wanted = Path(pattern).name  # the folder of what was found may be written otherwise
     for (begin, digits, end, count), numbers in sets.items():
-        first = int(count in numbers)  # some count from 1
-        for index in sorted({*range(first, first + count)} - numbers):
-            missing = f"{begin}{index:0{digits}}{end}"
-            if fnmatch.fnmatchcase(missing, pattern):
+        gaps = [[index] for index in range(1, count) if index not in numbers]
+        if numbers.isdisjoint({0, count}):  # some count from 1
+            gaps.insert(0, [0, count])
+        for gap in gaps:
+            missing = [f"{begin}{index:0{digits}}{end}" for index in gap]
+            matched = [fnmatch.fnmatchcase(Path(each).name, wanted) for each in missing]
+            if matched[0]:
                 raise InputError(
-                    f"dataset {name!r}: {missing} is missing; a pattern that does not match it"
-                    " takes the others alone."
+                    f"dataset {name!r}: {' or '.join(compress(missing, matched))} is missing; a"
+                    " pattern that does not match it takes the others alone."
                 )
 
 

@@ -54,7 +54,11 @@ def _open(name: str, builder: tfds.core.DatasetBuilder) -> ImageData:
             f"dataset {name!r}: it has no train split, only {', '.join(builder.info.splits)}"
         )
     check_shards(name, builder)
-    own = {split for split in builder.info.splits if _is_labelled(builder, split, image)}
+    own = {
+        split
+        for split in SPLITS
+        if split in builder.info.splits and _is_labelled(builder, split, image)
+    }
     return ImageData(
         name=name,
         class_names=tuple(label.names),

@@ -66,7 +66,8 @@ class TensorBoard(Monitor):
         test = {f"test_{name}": metrics[f"test_{name}"] for name in ("top1", "top5", "loss")}
         picture = tf.io.decode_png(self.confusion_matrix.read_bytes()).numpy()
         if not self._writers:  # the run was killed behind its last epoch
-            drop_events(self.folder, from_step=epoch + 1)
+            with _warning():
+                drop_events(self.folder, from_step=epoch + 1)
         self._write("validation", epoch + 1, {**test, "confusion_matrix": picture})
 
     def close(self, error: BaseException | None) -> None:  # noqa: ARG002

@@ -11,6 +11,7 @@ from typing import Any
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write
 from training.monitoring.monitor import Monitor, warning_of
+from training.run_folder import RunFolder
 
 
 class Tracker(Monitor):
@@ -43,7 +44,8 @@ class Tracker(Monitor):
         known = json.loads(self.stored.read_text()) if self.stored.exists() else {}
         identifier = self.start(known.get(self.package))
         content = json.dumps(known | {self.package: identifier}, indent=2)
-        atomic_write(self.stored, (content + "\n").encode())
+        with RunFolder(self.stored.parent).writing():
+            atomic_write(self.stored, (content + "\n").encode())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rate = float(self.model.optimizer.learning_rate)
