@@ -65,15 +65,14 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         can be cut behind a `FakeQuantize` layer, `keras.Model(aware.input, layer.output)`, and
         before what follows, `keras.Model(layer.output, aware.output)`, where nothing goes around
         that layer; other layers take the range of their input besides, and concatenation,
-        hard-swish and leaky ReLU that of their output.
+        hard-swish and a ReLU of its own that of their output.
 
         It rounds as an interpreter does by default, with XNNPACK: of equal inputs convolutions,
-        dense layers and activations make the same integers but for a few in a million, which lie
-        within 1e-4 of a step of the middle between two. One value on another step can move logits
-        of a deep network by several steps: of MobileNet's more than nine in ten are equal, of
-        Xception's, untrained, one in seven, up to 12 steps off, which is not explained. Without
-        XNNPACK TFLite's kernels round twice, always up, and logits of deep networks are off by one
-        to five steps on the average; so may they be where XLA compiles the model.
+        dense layers and activations make the same integers but for a few, which lie within 1e-4
+        of a step of the middle between two. In a deep network one of them moves many values behind
+        it: most logits are on the same step as the file's or the next one, some further off.
+        Without XNNPACK TFLite's kernels round twice, always up, and logits of deep networks are off
+        by one to five steps on the average; so may they be where XLA compiles the model.
 
         Refused are layers without an int8 version or none known here: local response normalisation
         (inceptionv1 without batch norm), layer normalisation (gcresnet) and self-attention with
