@@ -50,6 +50,7 @@ SMALL = {
 INCEPTIONS = ("inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2")
 # One for each kind of network, of which the tests that compute have all precisions.
 KINDS = ("vgg11", "inceptionv1", "resnet18", "mobilenet", "efficientnetb0", "coatnet0")
+EACH = [pytest.param(case, marks=[] if case in KINDS else [pytest.mark.slow]) for case in SMALL]
 # Weights depend on the height and width.
 STATIC = ("botnet50", "aaresnet50", "coatnet0")
 
@@ -149,19 +150,21 @@ def test_input_tensor(case):
 
 
 def precisions(cases, half):
-    """Pairs with a policy; half precision of all but the cases `half` is slow."""
+    """Pairs with a policy; what is neither of `KINDS` nor, in half precision, of `half` is slow."""
     return [
         pytest.param(
             case,
             policy,
-            marks=[] if policy == "float32" or case in half else [pytest.mark.slow],
+            marks=[]
+            if case in KINDS and (policy == "float32" or case in half)
+            else [pytest.mark.slow],
         )
         for case in cases
         for policy in ("float32", "mixed_float16", "mixed_bfloat16")
     ]
 
 
-@pytest.mark.parametrize(("case", "policy"), precisions(SMALL, KINDS))
+@pytest.mark.parametrize(("case", "policy"), precisions(SMALL, ["mobilenet", "coatnet0"]))
 def test_gradients_reach_all_weights_and_the_head_is_float32(case, policy):
     keras.config.set_dtype_policy(policy)
     size = size_of(case)
@@ -215,7 +218,7 @@ def test_an_optimizer_moves_the_weights(case, policy):
         assert not np.array_equal(old, weight.numpy())
 
 
-@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize("case", EACH)
 def test_names_do_not_depend_on_what_was_built_before(case):
     with symbolic():
         first, second = (build(case, name=name) for name in (None, "mine"))

@@ -8,7 +8,7 @@ import keras_archs
 from keras_archs.graph import inner_layers, symbolic
 from keras_archs.registry import find
 from tests.keras_archs.helpers import images, randomize
-from tests.keras_archs.test_builders import SMALL, build
+from tests.keras_archs.test_builders import EACH, build
 
 # Channels of levels 1 to 5 as timm's `feature_info` states them for the same networks; level 5 of
 # the networks with a last 1x1 convolution includes it.
@@ -56,7 +56,7 @@ def levels_and_names(model):
     return [(feature.level, feature.name) for feature in keras_archs.feature_info(model)]
 
 
-@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize("case", EACH)
 def test_levels_do_not_depend_on_the_size(case):
     """At 256 every map is the input divided by a power of two; at 33 most are not."""
     with symbolic():
@@ -97,6 +97,7 @@ def test_preprocessing_is_no_feature(build_model, name):
     assert (first.level, first.name, first.channels) == (1, name, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in keras_archs.list_models() if name.endswith(LARGE)]
 )

@@ -103,9 +103,8 @@ MORE_SLOW = (
 )
 
 
-@pytest.mark.parametrize(
-    "name", [*MORE, *[pytest.param(name, marks=pytest.mark.slow) for name in MORE_SLOW]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*MORE, *MORE_SLOW])
 def test_more_networks_in_float_and_in_integers(name):
     side = max(32, find(name).family.min_size)
     data = networks.images(name, side, fitted=128, tested=20)

@@ -107,6 +107,7 @@ def test_two_processes_learn_what_one_does_and_tensorflow_reads_it(one, config, 
         np.testing.assert_allclose(file.get_tensor(taken["index"])[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_the_run_that_was_not(one, config, tmp_path):
     """A process that is killed behind its first epoch; dropout and momentum go on as well."""
     out = tmp_path / "killed"

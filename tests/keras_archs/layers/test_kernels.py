@@ -339,7 +339,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("synchronized", [True, False])
+@pytest.mark.parametrize("synchronized", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_under_a_strategy(synchronized):
     code = REPLICAS.replace("SYNCHRONIZED", str(synchronized))
     subprocess.run([sys.executable, "-c", code], check=True)
