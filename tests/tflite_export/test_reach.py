@@ -72,6 +72,17 @@ def units(content):
             yield scales[image] * scales[kernel] / scales[node.outputs[0]]
 
 
+def assert_the_file_agrees(model, aware):
+    """The int8 file of a model, by way of a quantisation-aware one or not."""
+    expected = model.predict(IMAGES, verbose=0)
+    if aware:
+        content = convert(quantize_aware(model, IMAGES), "int8", io="float32").content
+    else:
+        content = convert(model, "int8", representative=IMAGES, io="float32").content
+    found = Classifier(content).predict(IMAGES)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_kernels_of_models_in_models_end_where_xnnpack_does(kind):
     model = network(kind, 1e6)
@@ -89,14 +100,7 @@ def test_kernels_of_models_in_models_end_where_xnnpack_does(kind):
 @pytest.mark.parametrize("factor", [1e6, 1e-12])
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_of_dead_filters_load_and_agree(kind, factor, aware):
-    model = network(kind, factor)
-    expected = model.predict(IMAGES, verbose=0)
-    if aware:
-        content = convert(quantize_aware(model, IMAGES), "int8", io="float32").content
-    else:
-        content = convert(model, "int8", representative=IMAGES, io="float32").content
-    found = Classifier(content).predict(IMAGES)
-    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+    assert_the_file_agrees(network(kind, factor), aware)
 
 
 @pytest.mark.parametrize("aware", [False, True], ids=["calibrated", "aware"])
@@ -116,13 +120,7 @@ def test_the_range_is_that_behind_an_activation_that_the_file_fuses(behind, awar
     kernel, bias = model.get_layer("layer").get_weights()
     bias[5] = -1e3
     model.get_layer("layer").set_weights([kernel, bias])
-    expected = model.predict(IMAGES, verbose=0)
-    if aware:
-        content = convert(quantize_aware(model, IMAGES), "int8", io="float32").content
-    else:
-        content = convert(model, "int8", representative=IMAGES, io="float32").content
-    found = Classifier(content).predict(IMAGES)
-    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+    assert_the_file_agrees(model, aware)
 
 
 @pytest.mark.parametrize("kind", KINDS)
