@@ -183,8 +183,7 @@ def train(
     with stopping_at_once(*stopping):
         run = new_run(config, folder)
         devices.check_batch(config.batch_size, len(run.data.splits["train"]))
-    whole = reading(config.dataset, folder)
-    with arithmetic(config), whole, devices.own(folder.path) as path:
+    with arithmetic(config), reading(config.dataset, folder), devices.own(folder.path) as path:
         run = replace(run, folder=RunFolder(path))
         with stopping_at_once(*stopping):
             with reading(config.dataset, None):  # an earlier run's checkpoint is none of this one
@@ -232,8 +231,7 @@ def resume(
     require_tracker(config.track)
     devices = open_devices(config.strategy)
     devices.check_batch(config.batch_size)
-    whole = reading(config.dataset, folder)
-    with arithmetic(config), whole, devices.own(folder.path) as path:
+    with arithmetic(config), reading(config.dataset, folder), devices.own(folder.path) as path:
         with stopping_at_once(folder.path, _NEXT):
             folder = RunFolder(path)
             folder.remove_parts()

@@ -38,11 +38,13 @@ def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> di
     """
     settings = NETWORKS[name].settings(dataset, epochs) | {"seed": seed}
     training.train(training.load_recipe("fast", **settings), out, overwrite=True)
-    plain = _report(out)
+    run = training.load_run(out)
+    images, labels = run.arrays("test", len(run.data.splits["test"]))
+    plain = _report(out, images, labels)
     row: dict[str, Any] = {
         "network": f"{name}, seed {seed}",
         "pixels": NETWORKS[name].image_size,
-        "epochs": training.load_run(out).settings.config.epochs,
+        "epochs": run.settings.config.epochs,
         "keras_top1": round(plain.keras_top1 or 0, 4),
         "int8_top1": round(plain.tflite_top1 or 0, 4),
         "int8_agreement": round(plain.agreement, 4),
@@ -53,8 +55,8 @@ def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> di
     aware = training.continue_from(out, qat=True, epochs=QAT_EPOCHS)
     trained_for_it = out.with_name(f"{out.name}-qat")
     training.train(aware, trained_for_it, overwrite=True)
-    report = _report(trained_for_it)
-    steps = _steps_off(trained_for_it)
+    report = _report(trained_for_it, images, labels)
+    steps = _steps_off(trained_for_it, images)
     values = (
         QAT_EPOCHS,
         round(report.keras_top1 or 0, 4),
@@ -65,14 +67,13 @@ def run(name: str, seed: int, dataset: str, epochs: int | None, out: Path) -> di
     return row | {f"qat_{name}": value for name, value in zip(_OF_QAT, values, strict=True)}
 
 
-def _report(folder: Path) -> tflite_export.Report:
-    images, labels = _test(folder)
+def _report(folder: Path, images: np.ndarray, labels: np.ndarray) -> tflite_export.Report:
     conversion = tflite_export.convert(folder, "int8", test=images, labels=labels, min_agreement=0)
     assert conversion.report
     return conversion.report
 
 
-def _steps_off(folder: Path) -> np.ndarray:
+def _steps_off(folder: Path, images: np.ndarray) -> np.ndarray:
     """By how many of its steps each logit of a file is off the model that was trained for int8.
 
     Returns:
@@ -83,11 +84,5 @@ def _steps_off(folder: Path) -> np.ndarray:
     logits = keras.Model(model.input, model.layers[-1].input)
     content = to_int8(logits)
     step, _ = Interpreter(model_content=content).get_output_details()[0]["quantization"]
-    images, _ = _test(folder)
     found = tflite_export.Classifier(content).predict(images)
     return np.rint(np.abs(found - keras_scores(logits, images)) / step)
-
-
-def _test(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    run = training.load_run(folder)
-    return run.arrays("test", len(run.data.splits["test"]))
