@@ -24,6 +24,7 @@ from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
 from tflite_export.quantizing import check_names
 from tflite_export.sources import PIXELS, Source, open_source
+from training.data.encoded import readable
 from training.run_folder import RunFolder
 
 _SHOWN = 20
@@ -90,12 +91,13 @@ def export(
         raise InputError(f"{need} needs images: give --dataset.")
 
     given: dict[str, Any] = {}
-    if images and needs_ranges:
-        given["representative"] = calibration_set(
-            **images, count=calibration_size, seed=calibration_seed
-        )
     if images:
-        given["test"], labels = evaluation_set(**images, count=test_images)
+        with readable(dataset or images["source"].settings.config.dataset):
+            if needs_ranges:
+                given["representative"] = calibration_set(
+                    **images, count=calibration_size, seed=calibration_seed
+                )
+            given["test"], labels = evaluation_set(**images, count=test_images)
         if _same_classes(source, images["source"]):
             given["labels"] = labels
             if not source.class_names:

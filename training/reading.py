@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from training.data.encoded import reason
+from training.data.encoded import is_unreadable, reason
 from training.run_folder import RunFolder
 from training.stopping import TrainingStopped
 
@@ -24,8 +24,7 @@ def reading(dataset: str, folder: RunFolder | None, again: str = "--resume") -> 
     try:
         yield
     except tf.errors.OpError as error:
-        # Of each iterator, in a step's graph or outside of one, on one device or several.
-        if "IteratorGetNext" not in error.message:
+        if not is_unreadable(error):
             raise
         newest = folder.newest_checkpoint() if folder else None
         rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""

@@ -21,6 +21,7 @@ from training.callbacks import check_callbacks, states
 from training.checkpoints import Progress
 from training.config import TrainConfig
 from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
+from training.data.encoded import readable
 from training.distribution import open_devices
 from training.evaluation import Predictions, measure, predict
 from training.loop import Loop
@@ -407,8 +408,12 @@ def evaluate(run: Run) -> dict[str, Any]:
         label smoothing; with loss="binary" the true class' part of it), `test_images`,
         `recall`, `precision`, `f1` and `support` of each class, `confusion_matrix` (true classes
         as rows), and the model's `parameters` and `multiply_adds`.
+
+    Raises:
+        ValueError: the test images cannot be read any more.
     """
-    return _evaluate(run)[0]
+    with readable(run.settings.config.dataset):
+        return _evaluate(run)[0]
 
 
 def report(out: str | Path) -> Path:
@@ -421,11 +426,13 @@ def report(out: str | Path) -> Path:
         Its path.
 
     Raises:
-        ValueError: the folder holds no run or an unfinished one, or its dataset has gone.
+        ValueError: the folder holds no run or an unfinished one, or its dataset has gone
+            or cannot be read.
     """
     run = load_run(out)
     metrics = run.folder.read_metrics()
-    write_report(run, predict(run, run.model()), metrics)
+    with readable(run.settings.config.dataset):
+        write_report(run, predict(run, run.model()), metrics)
     return run.folder.report
 
 

@@ -1,6 +1,8 @@
 """Datasets written as shards and read again: the same images, labels, names and order."""
 
 import dataclasses
+import resource
+import shutil
 import sys
 
 import numpy as np
@@ -135,6 +137,37 @@ def test_refused(photos, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         prepare(**{"dataset": photos, "out": tmp_path / "out"} | options)
     assert not list(tmp_path.iterdir())
+
+
+def test_images_that_go_while_they_are_copied_are_named(tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    write_folder(folder, {"cat": 10, "dog": 10})
+
+    def losing(*given, **options):
+        data = open_dataset(*given, **options)
+        shutil.rmtree(folder / "dog")
+        return data
+
+    monkeypatch.setattr("training.data.prepare.open_dataset", losing)
+    with pytest.raises(InputError, match=r"cannot be read any more: .*/dog/.*No such file"):
+        prepare(f"image_folder:{folder}", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_no_room_leaves_the_earlier_folder(photos, tmp_path, form):
+    """No file may grow over 500 bytes, as on a disk that is nearly full."""
+    spec = prepare(photos, tmp_path / "out", format=form)
+    before = stored(open_dataset(spec))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"out='.*/out' cannot be written to: .*too large"):
+            prepare(photos, tmp_path / "out", format=form, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert stored(open_dataset(spec)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_beam_is_asked_for_by_name(photos, tmp_path, monkeypatch):

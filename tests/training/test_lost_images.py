@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_archs
 import training
+from keras_archs.exporting import export
 from tests.training.runs import TINY, checkpoints, finish, output, start, tiny_config
 from training import monitoring
 from training.data.encoded import reason
@@ -69,6 +70,30 @@ def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
     stops("Invalid PNG data, size 100", "--resume", when="on_train_batch_end", act=damage)
     stops(gone, "--resume", when="on_train_end", act=remove)
     assert finish(start(out, "--resume")) == 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_reads_a_finished_run_again_says_which_image_has_gone(images, tmp_path, monkeypatch):
+    lost, out = tmp_path / "lost", tmp_path / "run"
+    shutil.copytree(images, lost)
+    training.train(tiny_config(lost, epochs=1), out)
+    opened = training.open_dataset
+
+    def losing(*given, **options):
+        data = opened(*given, **options)
+        remove(lost)
+        return data
+
+    monkeypatch.setattr("training.run.open_dataset", losing)
+    for read in (
+        training.report,
+        lambda out: training.evaluate(training.load_run(out)),
+        lambda out: export(str(out), "int8"),
+    ):
+        shutil.rmtree(lost)
+        shutil.copytree(images, lost)
+        with pytest.raises(ValueError, match=r"lost' cannot be read any more: .*/green/.*No such"):
+            read(out)
 
 
 def test_a_run_does_not_offer_what_the_run_before_it_has_left(tiny, images, tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import tensorflow as tf
 
@@ -53,6 +54,28 @@ def reason(error: tf.errors.OpError) -> str:
     while found := _BEFORE.match(line):
         line = line[found.end() :]
     return line or type(error).__name__
+
+
+def is_unreadable(error: tf.errors.OpError) -> bool:
+    """Whether it comes from an iterator of `tf.data`: in a step's graph or outside of one, on one
+    device or several."""
+    return "IteratorGetNext" in error.message
+
+
+@contextmanager
+def readable(dataset: str) -> Iterator[None]:
+    """Says what is wrong with a dataset whose images go or are damaged after it was opened.
+
+    Raises:
+        InputError: an iterator of `tf.data` has failed.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not is_unreadable(error):
+            raise
+        why = reason(error).rstrip(".")
+        raise InputError(f"dataset {dataset!r} cannot be read any more: {why}.") from error
 
 
 def find_flaw(encoded: bytes) -> str | None:

@@ -1,7 +1,6 @@
 """`keras-archs data prepare`: any dataset as shards that are read fast, by TFDS and its writers."""
 
 import functools
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError
 from keras_archs.files import require_local
+from training.data.encoded import readable, reason
 from training.data.image_data import SPLITS, ImageData
 from training.data.sources import open_dataset
 
@@ -59,8 +59,8 @@ def prepare(
 
     Raises:
         InputError: the dataset cannot be opened or has a split of fewer images than `shards`,
-            `out` exists, cannot be written or is no folder of this machine, or Beam is not
-            installed.
+            `out` exists, cannot be written or is no folder of this machine, Beam is not
+            installed, or an image cannot be read any more.
     """
     require_local(out, "out")
     out = Path(out)
@@ -85,22 +85,23 @@ def prepare(
         raise InputError(
             f"shards: {shards} given; allowed is 1 to {count}, the images of {smallest}"
         )
+    reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
+    download = tfds.download.DownloadConfig(
+        num_shards=shards, beam_options=_pipeline_options(beam_options) if beam else None
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
+            builder = _Builder(data, format, reader if beam else None, data_dir=part)
+            with readable(dataset):
+                builder.download_and_prepare(download_config=download)
+            if out.exists():
+                out.rename(Path(part) / "replaced")
+            Path(builder.data_dir).rename(out)
     except OSError as error:
         raise InputError(f"out={str(out)!r} cannot be written to: {error}.") from error
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
-        reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
-        builder = _Builder(data, format, reader if beam else None, data_dir=part)
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                num_shards=shards, beam_options=_pipeline_options(beam_options) if beam else None
-            ),
-        )
-        if out.exists():
-            shutil.rmtree(out)
-        Path(builder.data_dir).rename(out)
+    except tf.errors.OpError as error:
+        raise InputError(f"out={str(out)!r} cannot be written to: {reason(error)}.") from error
     if format == "tfrecord":
         return f"tfrecord:{out}/{_NAME}-{{split}}.tfrecord-*"
     return f"tfds_folder:{out}"
