@@ -3,8 +3,9 @@
 from training.config import TrainConfig
 from training.continuing import continue_from
 from training.data import ImageData, open_dataset
+from training.fitting import resume, train
 from training.recipes import load_recipe
-from training.run import Run, evaluate, load_run, report, resume, train
+from training.run import Run, evaluate, load_run, report
 from training.stopping import TrainingStopped
 
 __all__ = [

@@ -11,7 +11,7 @@ import pytest
 import training
 from keras_archs.errors import InputError
 from tests.training.runs import tiny_config
-from training import run as run_module
+from training import fitting
 from training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -100,7 +100,7 @@ def test_a_run_that_a_callback_has_ended_stays_so(config, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_report", killed)
+        patch.setattr(fitting, "write_report", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(config, out, callbacks=[early()])
     assert training.resume(out, callbacks=[early()])["epochs"] == PATIENCE + 1

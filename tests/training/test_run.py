@@ -16,7 +16,7 @@ from PIL import Image
 
 import keras_archs
 import training
-from training import monitoring, run
+from training import fitting, monitoring
 from training.optimization import make_optimizer, make_schedule
 from training.run_folder import RunFolder
 
@@ -264,7 +264,7 @@ def test_a_full_disk_behind_the_last_epoch(begin, monkeypatch, step):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, step, full)
+        patch.setattr(fitting, step, full)
         with pytest.raises(training.TrainingStopped, match=r"No space left.*--resume goes on"):
             training.resume(out)
     assert training.resume(out)["epochs"] == 2

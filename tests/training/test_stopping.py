@@ -1,5 +1,6 @@
 """Runs that end before their time, by signals, NaN or a full disk, and go on."""
 
+import importlib
 import os
 import resource
 import signal
@@ -22,7 +23,7 @@ from tests.training.runs import (
     tiny_config,
     wait_for,
 )
-from training import monitoring, run
+from training import monitoring
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -144,33 +145,39 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     assert_equal_runs(out, whole)
 
 
-def sigterm_in(step: str) -> None:
+def sigterm_in(module: str, step: str) -> None:
     """Stands in for one of the steps of a run, in its process; SIGTERM comes before its end."""
-    function = getattr(run, step)
+    target = importlib.import_module(f"training.{module}")
+    function = getattr(target, step)
 
     def interrupted(*arguments, **options):
         result = function(*arguments, **options)
         os.kill(os.getpid(), signal.SIGTERM)
         return result
 
-    setattr(run, step, interrupted)
+    setattr(target, step, interrupted)
 
 
 def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     out = tmp_path / "run"
 
-    def ends_with(line, *words, step):
-        process = start(out, *words, before=partial(sigterm_in, step))
+    def ends_with(line, *words, step, module="fitting"):
+        process = start(out, *words, before=partial(sigterm_in, module, step))
         assert finish(process) == 143
         assert last_line(out) == f"Stopped: SIGTERM has stopped the run in {str(out)!r} {line}"
 
     next_step = "before its next step; --resume goes on with it."
     behind = f"at epoch {EPOCHS + 1}, step 0 of {STEPS}; --resume goes on from there."
-    ends_with("before its first step; nothing of it is saved.", *arguments, step="open_dataset")
+    ends_with(
+        "before its first step; nothing of it is saved.",
+        *arguments,
+        step="open_dataset",
+        module="run",
+    )
     assert not out.exists()
     ends_with(next_step, *arguments, step="monitors_of")
     ends_with(behind, "--resume", step="write_report")
-    ends_with(next_step, "--resume", step="open_dataset")
+    ends_with(next_step, "--resume", step="open_dataset", module="run")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
     metrics = training.load_run(out).folder.read_metrics()

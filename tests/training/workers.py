@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tests.training.runs import finish, output, start
-from training import building, run
+from training import building, fitting
 from training.monitoring.monitor import Monitor, Monitors
 from training.run_folder import Settings
 
@@ -90,8 +90,8 @@ def _enter(tf_config: str, weights: Path, before: Callable[[], None] | None) -> 
         before()
     os.environ["TF_CONFIG"] = tf_config
     _Witness.path = weights
-    real = run.monitors_of
-    run.monitors_of = lambda *given, **options: Monitors(
+    real = fitting.monitors_of
+    fitting.monitors_of = lambda *given, **options: Monitors(
         *real(*given, **options).callbacks, _Witness()
     )
 

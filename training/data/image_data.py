@@ -70,6 +70,11 @@ class ImageData:
                 )
 
     @property
+    def counts(self) -> dict[str, int]:
+        """The images of each split."""
+        return {name: len(split) for name, split in self.splits.items()}
+
+    @property
     def train(self) -> tf.data.Dataset:
         return self.splits["train"].decoded()
 
