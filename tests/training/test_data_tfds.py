@@ -155,9 +155,12 @@ def test_shards_of_a_size_that_was_not_noted(tmp_path):
 @pytest.mark.parametrize(
     ("words", "called"),
     [
-        (["train", "--model", "mobilenet", "--dataset", "x", "--out", "run"], "training.train"),
-        (["data", "prepare", "x", "--out", "shards"], "prepare"),
-        (["export", "mobilenet:imagenet", "--dataset", "x"], "exporting.export"),
+        (
+            "train --model mobilenet --dataset x --out run",
+            "train_command.training.train",
+        ),
+        ("data prepare x --out shards", "data_commands.prepare"),
+        ("export mobilenet:imagenet --dataset x", "export_command.exporting.export"),
     ],
 )
 def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
@@ -167,7 +170,7 @@ def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
 
     given: list[object] = []
     monkeypatch.setattr(f"keras_archs.cli.{called}", stop)
-    monkeypatch.setattr(sys, "argv", ["keras-archs", *words, "--data-dir", "gs://bucket/x"])
+    monkeypatch.setattr(sys, "argv", ["keras-archs", *words.split(), "--data-dir", "gs://bucket/x"])
     with pytest.raises(SystemExit):
         cli.main()
     assert given == ["gs://bucket/x"]

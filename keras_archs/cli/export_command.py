@@ -1,0 +1,123 @@
+"""The command `export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tflite_export
+from keras_archs import exporting
+from keras_archs.cli.tables import print_reports
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run, .keras file, or NAME:WEIGHTS such as mobilenet:imagenet.",
+            metavar="SOURCE",
+        ),
+    ],
+    quantize: Annotated[
+        str, typer.Option(help=f"One of {', '.join(tflite_export.KINDS)}.")
+    ] = "none",
+    out: Annotated[
+        Path | None, typer.Option(help="The file. If not given: in RUN/export/.")
+    ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Keep the layers that lose the most in float, as few as the bounds ask for.",
+        ),
+    ] = False,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Not to be quantized. May be repeated."),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print which layers lose the most.")
+    ] = False,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(help="Least share of test images with Keras' class; has defaults by kind."),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(help="Largest error of a score, as a share of their range."),
+    ] = None,
+    io: Annotated[
+        str | None, typer.Option(help="Input and output of int8: int8, uint8 or float32.")
+    ] = None,
+    scores: Annotated[
+        str, typer.Option(help="The network's, as in model, or logits or probabilities.")
+    ] = "model",
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Let the file take 0..255 and preprocess itself.")
+    ] = False,
+    any_batch: Annotated[
+        bool, typer.Option("--any-batch", help="Take any number of images at once, not one.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="As for train, to calibrate and test on; of a run its own if not given."),
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where TFDS keeps its datasets.", metavar="PATH")
+    ] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAMILY",
+            help="How the images were preprocessed, if SOURCE does not say: as for a family, or"
+            " none for pixels of 0..255.",
+        ),
+    ] = None,
+    calibration_size: Annotated[
+        int,
+        typer.Option(
+            "--calibration-size", "--samples", help="Training images that calibrate int8, int16x8."
+        ),
+    ] = 300,
+    calibration_seed: Annotated[int, typer.Option(help="Draws them, of all classes alike.")] = 0,
+    test_images: Annotated[
+        int, typer.Option(help="Most test images to compare Keras and TFLite on.")
+    ] = 2000,
+    threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier file of this kind.")
+    ] = False,
+) -> None:
+    """Write a network as a TFLite file that is checked against the Keras model.
+
+    A run's file and its report (JSON) come to RUN/export/. A file too far from the Keras model ends
+    in exit code 3 and is kept aside as NAME.rejected.tflite.
+
+    keras-archs export runs/first --quantize int8
+    """
+    file, made = exporting.export(
+        source,
+        quantize,
+        out=out,
+        dataset=dataset,
+        data_dir=data_dir,
+        preprocessing=preprocessing,
+        calibration_size=calibration_size,
+        calibration_seed=calibration_seed,
+        test_images=test_images,
+        overwrite=overwrite,
+        debug=debug,
+        auto=auto,
+        keep_float=keep_float or (),
+        min_agreement=min_agreement,
+        max_error=max_error,
+        io=io,
+        scores=scores,
+        pixels=pixels,
+        batch=None if any_batch else 1,
+        threads=threads,
+    )
+    if made.report:
+        print_reports(file.parent, [made.report])
+    else:
+        print(f"{file}: {len(made.content) / 1e6:.2f} MB, not tested; --dataset gives images.")

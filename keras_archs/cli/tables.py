@@ -1,0 +1,39 @@
+"""Tables of what commands have made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import tflite_export
+
+
+def print_training(out: Path, metrics: dict[str, Any]) -> None:
+    """Of a finished run in folder `out`."""
+    table = Table(title=f"{metrics['model']} on {metrics['dataset']}", show_header=False)
+    table.add_row("test top-1", f"{metrics['test_top1']:.2%} of {metrics['test_images']:,} images")
+    table.add_row("parameters", f"{metrics['parameters'] / 1e6:.2f} million")
+    table.add_row("multiply-adds", f"{metrics['multiply_adds'] / 1e6:.1f} million for an image")
+    speed = f"{metrics['training_images_per_second']:,.0f} images/s"
+    table.add_row("training", f"{metrics['training_seconds']:.0f} s, {speed}")
+    table.add_row("run", str(out))
+    table.add_row("report", str(out / "report.html"))
+    Console().print(table)
+
+
+def print_reports(folder: Path, reports: Sequence[tflite_export.Report]) -> None:
+    """Of the files in a folder, and what was kept in float cost."""
+    table = Table(
+        *reports[0].row(),
+        title=f"TFLite files in {folder}",
+        caption=reports[0].conditions(),
+        caption_justify="left",
+    )
+    for report in reports:
+        table.add_row(*report.row().values())
+    Console().print(table)
+    for report in reports:
+        if report.kept_float:
+            print(report.price())
