@@ -46,10 +46,10 @@ def test_the_16_layers_are_those_of_table_1():
 
 def test_dropout_stands_between_the_convolutions_of_every_block():
     model = keras_archs.WideResNet16x4(dropout_rate=0.3, classes=10)
-    names = [layer.name for layer in model.layers]
-    dropouts = [names.index(name) for name in names if name.endswith("_dropout")]
+    dropouts = [layer for layer in model.layers if layer.name.endswith("_dropout")]
     assert len(dropouts) == 6
-    for index in dropouts:
-        assert names[index - 1].endswith("_1_relu")
-        assert names[index + 1].endswith("_2_conv")
-        assert model.layers[index].rate == 0.3
+    for dropout in dropouts:
+        block = dropout.name.removesuffix("_dropout")
+        assert dropout.rate == 0.3
+        assert dropout.input is model.get_layer(f"{block}_1_relu").output
+        assert model.get_layer(f"{block}_2_conv").input is dropout.output
