@@ -22,6 +22,7 @@ from keras_archs.families import (
     resnet_later,
     resnet_v2,
     vgg,
+    wide_resnet,
     xception,
 )
 from keras_archs.families.attention_resnet import (
@@ -147,6 +148,14 @@ from keras_archs.families.vgg import (
     VGG13,
     VGG16,
     VGG19,
+)
+from keras_archs.families.wide_resnet import (
+    WideResNet16x4,
+    WideResNet16x8,
+    WideResNet28x10,
+    WideResNet40x1,
+    WideResNet40x2,
+    WideResNet40x4,
 )
 from keras_archs.families.xception import (
     Xception,
@@ -285,6 +294,12 @@ __all__ = [
     "SEResNet152",
     "SqueezeExcite",
     "StochasticDepth",
+    "WideResNet16x4",
+    "WideResNet16x8",
+    "WideResNet28x10",
+    "WideResNet40x1",
+    "WideResNet40x2",
+    "WideResNet40x4",
     "WideResNet50",
     "WideResNet101",
     "Xception",
@@ -318,5 +333,6 @@ __all__ = [
     "resnet_v2",
     "vgg",
     "visualize",
+    "wide_resnet",
     "xception",
 ]

@@ -38,9 +38,9 @@ VARIANTS = {
 }
 BEST = "best"
 LONG = Variant(
-    "mobilenet",
-    56,
-    other={"epochs": 40, "learning_rate": 0.4, "crop": "shift", "random_erasing": 0.25},
+    "wideresnet16x4",
+    28,
+    other={"epochs": 12, "learning_rate": 0.4, "crop": "shift", "random_erasing": 0.25},
 )
 
 

@@ -27,6 +27,7 @@ SMALL = {
     "resnet18": {},
     "resnet18v2": {},
     "resnet18d": {},
+    "wideresnet16x4": {},
     "resnetrs50": {},
     "resnext50": {},
     "seresnet18": {},
