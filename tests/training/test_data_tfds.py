@@ -155,10 +155,7 @@ def test_shards_of_a_size_that_was_not_noted(tmp_path):
 @pytest.mark.parametrize(
     ("words", "called"),
     [
-        (
-            "train --model mobilenet --dataset x --out run",
-            "train_command.training.train",
-        ),
+        ("train --model mobilenet --dataset x --out run", "train_command.training.train"),
         ("data prepare x --out shards", "data_commands.prepare"),
         ("export mobilenet:imagenet --dataset x", "export_command.exporting.export"),
     ],
