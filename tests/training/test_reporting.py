@@ -3,6 +3,8 @@
 import base64
 import html
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from training.config import TrainConfig
 from training.data import Examples, ImageData
@@ -161,6 +164,40 @@ def test_figures_and_pictures(tmp_path, classes):
         lines = caption.split("\n")
         assert lines[0] == names[pairs[i][0]]
         assert lines[1] == f"taken for {names[pairs[i][1]]}, {predictions.scores[i].max():.1%}"
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (Debian: chromium)")
+def test_a_browser_shows_all_pictures_and_never_scrolls_to_the_side(tmp_path):
+    def browse(page, *words):
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
+        command += ["--disable-background-networking", f"--user-data-dir={tmp_path}/profile"]
+        command += [*words, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout
+
+    names = [f"a class with a long name, {i}" for i in range(5)]
+    predictions, text = write(tmp_path, names, random_scores(5))
+    report, picture = tmp_path / "report.html", tmp_path / "page.png"
+    browse(report, "--window-size=1000,4000", f"--screenshot={picture}")
+    seen = np.asarray(Image.open(picture).convert("RGB"))
+    areas = [int((seen == colour).all(axis=-1).sum()) for colour in range(IMAGES)]
+    guesses = predictions.scores.argmax(axis=1)
+    certain = sorted(
+        np.flatnonzero(guesses != predictions.truth), key=lambda i: -predictions.scores[i].max()
+    )[:24]
+    assert min(areas[i] for i in certain) > 500, areas
+
+    measured = tmp_path / "measured.html"
+    sides = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    measured.write_text(
+        text.replace("</body>", f"<script>document.title = {sides}</script></body>")
+    )
+    dom = browse(measured, "--window-size=500,800", "--dump-dom")  # the narrowest it has
+    assert re.findall("<title>(.*?)</title>", dom) == ["0"]
 
 
 def test_a_model_without_mistakes(tmp_path):
