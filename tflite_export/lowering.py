@@ -15,8 +15,9 @@ from tflite_export.fake_quantization import is_quantize_aware, to_int8
 from tflite_export.flatbuffer import with_kernels_in_reach, with_own_biases, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
-from tflite_export.quantizing import Keep, keeper, quantize_but, quantize_weights
+from tflite_export.quantizing import Keep, keeper, quantize_calibrated, quantize_weights
 from tflite_export.reach import in_reach
+from tflite_export.saturation import saturates
 from tflite_export.steps import steps
 
 __all__ = [
@@ -127,14 +128,14 @@ def lower(
                 tf.lite.OpsSet.TFLITE_BUILTINS,
             ]
         if kind == "int8":
-            return _int8(converter, io or "int8", keep)
+            return _int8(converter, io or "int8", keep, narrow=saturates(clean))
         content = converter.convert()
         return with_own_biases(content) if kind == "int16x8" else content
 
 
-def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None) -> bytes:
-    if keep:
-        content = quantize_but(converter, keep, float_ends=io == "float32")
+def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None, narrow: bool) -> bytes:
+    if keep or narrow:
+        content = quantize_calibrated(converter, keep, float_ends=io == "float32")
     else:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         if io != "float32":

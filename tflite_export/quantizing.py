@@ -11,6 +11,7 @@ from ai_edge_quantizer import qtyping, quantizer, recipe
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
 from tflite_export.preparing import MADE, ending
+from tflite_export.saturation import with_narrow_ranges
 from tflite_export.steps import steps
 
 Keep = Callable[[bytes], list[str]]
@@ -87,12 +88,14 @@ def quantize_weights(content: bytes, kind: str, keep: Keep | None) -> bytes:
     return bytes(result.quantized_model or b"")
 
 
-def quantize_but(converter: tf.lite.TFLiteConverter, keep: Keep, float_ends: bool) -> bytes:
-    """An int8 file with some steps in float.
+def quantize_calibrated(
+    converter: tf.lite.TFLiteConverter, keep: Keep | None, float_ends: bool
+) -> bytes:
+    """An int8 file with narrow ranges, see `with_narrow_ranges`, and maybe some steps in float.
 
     Args:
         converter: has optimizations and representative images.
-        keep: which steps.
+        keep: which steps stay in float, if any.
         float_ends: whether input and output are float32 rather than int8.
 
     Raises:
@@ -101,14 +104,17 @@ def quantize_but(converter: tf.lite.TFLiteConverter, keep: Keep, float_ends: boo
     options = tf.lite.experimental.QuantizationDebugOptions
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
-        # TensorFlow leaves steps out in its debugger alone.
+        # TensorFlow leaves steps out, and shows the ranges that it has measured, in its debugger
+        # alone.
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter,
             debug_dataset=converter.representative_dataset,
             debug_options=options(fully_quantize=not float_ends),
         )
-        kept = keep(debugger.calibrated_model)
-        if len(kept) == len(steps(debugger.calibrated_model)):
-            raise InputError("keep_float leaves nothing of the model for int8.")
-        debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
+        debugger.calibrated_model = with_narrow_ranges(debugger.calibrated_model)
+        if keep:
+            kept = keep(debugger.calibrated_model)
+            if len(kept) == len(steps(debugger.calibrated_model)):
+                raise InputError("keep_float leaves nothing of the model for int8.")
+            debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
     return debugger.get_nondebug_quantized_model()

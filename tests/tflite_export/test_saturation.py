@@ -1,0 +1,118 @@
+"""What an activation cuts off takes none of int8's steps; all else is as the converter has it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+
+from tests.tflite_export.networks import stripes
+from tflite_export import Classifier
+from tflite_export.lowering import lower
+
+IMAGES = stripes(100, seed=3)[0]
+FAR = 300.0
+
+
+def network(activation, beside=False):
+    """Its activation takes values around zero in most channels, and down to -FAR in one.
+
+    Args:
+        beside: whether what the activation takes goes elsewhere as well.
+    """
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    x = layers.Conv2D(8, 3, activation="sigmoid")(image)
+    before = keras.Model(image, x)
+    many = layers.Conv2D(8, 1, use_bias=False, name="many")
+    taken = many(x)
+    x = layers.Activation(activation)(taken)
+    if beside:
+        x = layers.Concatenate()([x, layers.ReLU()(taken)])
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(4, name="end")(x))
+    kernel = np.random.default_rng(0).normal(0, 1, many.kernel.shape)
+    kernel[..., 0] = -FAR / before.predict(IMAGES, verbose=0).sum(axis=-1).max()
+    many.set_weights([kernel])
+    # The far channel alone would hide the others.
+    end = model.get_layer("end")
+    kernel, bias = end.get_weights()
+    kernel[0] = 0
+    if beside:
+        kernel[8:] = 0
+    end.set_weights([kernel, bias])
+    return model
+
+
+def by_the_converter(model):
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in IMAGES)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
+
+
+def error(model, content):
+    """Root mean square, as a share of the outputs' own spread."""
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for image in IMAGES:
+        value = image[None]
+        if into["dtype"] == np.int8:
+            scale, zero = into["quantization"]
+            value = np.clip(np.rint(value / scale) + zero, -128, 127).astype("int8")
+        interpreter.set_tensor(into["index"], value)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(out["index"])[0].astype("float64"))
+    found = np.array(found)
+    if out["dtype"] == np.int8:
+        scale, zero = out["quantization"]
+        found = (found - zero) * scale
+    wanted = model.predict(IMAGES, verbose=0)
+    return np.sqrt(((found - wanted) ** 2).mean()) / wanted.std(axis=0).mean()
+
+
+def widest(content):
+    """The widest range of a tensor of four dimensions in the file."""
+    return max(
+        float(255 * tensor["quantization"][0])
+        for tensor in Interpreter(model_content=content).get_tensor_details()
+        if len(tensor["shape"]) == 4 and tensor["dtype"] == np.int8
+    )
+
+
+@pytest.mark.parametrize(
+    ("activation", "gain", "width"),
+    [
+        ("sigmoid", 5, 2 * np.log(511)),
+        # What a swish takes is cut off below zero alone; above, it takes up to 10 here.
+        ("silu", 5, np.log(511) + 10),
+        ("hard_silu", 5, 3 + 10),
+    ],
+)
+def test_steps_lie_where_the_activation_changes(activation, gain, width):
+    model = network(activation)
+    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
+    assert widest(theirs) > FAR
+    assert widest(ours) < 1.01 * width
+    assert gain * error(model, ours) < error(model, theirs)
+
+
+def test_what_goes_elsewhere_keeps_its_range():
+    model = network("sigmoid", beside=True)
+    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
+    assert widest(ours) == pytest.approx(widest(theirs), rel=1e-3)
+
+
+def test_scores_from_sigmoid_are_right_where_all_are_far_from_zero():
+    """The range of logits below the sigmoid's end would be empty."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    x = layers.Dense(3, bias_initializer=keras.initializers.Constant(-40.0))(x)
+    model = keras.Model(image, layers.Activation("sigmoid")(x))
+    scores = Classifier(lower(model, "int8", representative=IMAGES)).predict(IMAGES)
+    assert scores.max() < 1 / 128
