@@ -16,8 +16,8 @@ from tflite_export.flatbuffer import with_kernels_in_reach, with_own_biases, wit
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_calibrated, quantize_weights
+from tflite_export.ranges import saturates
 from tflite_export.reach import in_reach
-from tflite_export.saturation import saturates
 from tflite_export.steps import steps
 
 __all__ = [
@@ -128,14 +128,23 @@ def lower(
                 tf.lite.OpsSet.TFLITE_BUILTINS,
             ]
         if kind == "int8":
-            return _int8(converter, io or "int8", keep, narrow=saturates(clean))
+            assert representative is not None
+            return _int8(converter, representative, io or "int8", keep, narrow=saturates(clean))
         content = converter.convert()
         return with_own_biases(content) if kind == "int16x8" else content
 
 
-def _int8(converter: tf.lite.TFLiteConverter, io: Io, keep: Keep | None, narrow: bool) -> bytes:
+def _int8(
+    converter: tf.lite.TFLiteConverter,
+    representative: np.ndarray,
+    io: Io,
+    keep: Keep | None,
+    narrow: bool,
+) -> bytes:
     if keep or narrow:
-        content = quantize_calibrated(converter, keep, float_ends=io == "float32")
+        content = quantize_calibrated(
+            converter, representative, keep=keep, float_ends=io == "float32", narrow=narrow
+        )
     else:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         if io != "float32":

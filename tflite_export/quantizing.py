@@ -5,18 +5,25 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
+from tflite_export.classifier import Classifier
+from tflite_export.flatbuffer import with_kernels_in_reach
 from tflite_export.preparing import MADE, ending
-from tflite_export.saturation import with_narrow_ranges
+from tflite_export.ranges import Spread, narrowed
 from tflite_export.steps import steps
 
 Keep = Callable[[bytes], list[str]]
 """Gives the tensors of a file, by name, whose steps stay in float."""
 
+_SHARES = 0.0, 1e-4, 1e-3
+"""Of the values of a tensor that may lie beyond each end of its range."""
+_LOOKED_AT = 100
+"""Images that tell which of them is the best."""
 _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
 
 
@@ -89,14 +96,22 @@ def quantize_weights(content: bytes, kind: str, keep: Keep | None) -> bytes:
 
 
 def quantize_calibrated(
-    converter: tf.lite.TFLiteConverter, keep: Keep | None, float_ends: bool
+    converter: tf.lite.TFLiteConverter,
+    images: np.ndarray,
+    *,
+    keep: Keep | None,
+    float_ends: bool,
+    narrow: bool,
 ) -> bytes:
-    """An int8 file with narrow ranges, see `with_narrow_ranges`, and maybe some steps in float.
+    """An int8 file with some steps in float, or with narrow ranges.
 
     Args:
         converter: has optimizations and representative images.
+        images: those.
         keep: which steps stay in float, if any.
         float_ends: whether input and output are float32 rather than int8.
+        narrow: whether ranges may be cut off, see `narrowed`. How far, the images decide: of some
+            files that is taken whose scores for them are nearest to those in float.
 
     Raises:
         InputError: no step is left for int8.
@@ -111,10 +126,20 @@ def quantize_calibrated(
             debug_dataset=converter.representative_dataset,
             debug_options=options(fully_quantize=not float_ends),
         )
-        debugger.calibrated_model = with_narrow_ranges(debugger.calibrated_model)
+        calibrated = debugger.calibrated_model
         if keep:
-            kept = keep(debugger.calibrated_model)
-            if len(kept) == len(steps(debugger.calibrated_model)):
+            kept = keep(calibrated)
+            if len(kept) == len(steps(calibrated)):
                 raise InputError("keep_float leaves nothing of the model for int8.")
             debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
-    return debugger.get_nondebug_quantized_model()
+    if not narrow:
+        return debugger.get_nondebug_quantized_model()
+    images = images[:: -(-len(images) // _LOOKED_AT)]
+    exact, spread = Classifier(calibrated).predict(images), Spread(calibrated, images)
+    found = []
+    for share in _SHARES:
+        debugger.calibrated_model = narrowed(calibrated, spread.without(share))
+        content = with_kernels_in_reach(debugger.get_nondebug_quantized_model())
+        error = np.square(Classifier(content).predict(images) - exact).mean()
+        found.append((error, share, content))
+    return min(found)[-1]

@@ -10,6 +10,7 @@ from keras import layers
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier
 from tflite_export.lowering import lower
+from tflite_export.ranges import Spread
 
 IMAGES = stripes(100, seed=3)[0]
 FAR = 300.0
@@ -45,21 +46,21 @@ def network(activation, beside=False):
     return model
 
 
-def by_the_converter(model):
+def by_the_converter(model, images=IMAGES):
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image[None]] for image in IMAGES)
+    converter.representative_dataset = lambda: ([image[None]] for image in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return converter.convert()
 
 
-def error(model, content):
+def error(model, content, images=IMAGES):
     """Root mean square, as a share of the outputs' own spread."""
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []
-    for image in IMAGES:
+    for image in images:
         value = image[None]
         if into["dtype"] == np.int8:
             scale, zero = into["quantization"]
@@ -71,7 +72,7 @@ def error(model, content):
     if out["dtype"] == np.int8:
         scale, zero = out["quantization"]
         found = (found - zero) * scale
-    wanted = model.predict(IMAGES, verbose=0)
+    wanted = model.predict(images, verbose=0)
     return np.sqrt(((found - wanted) ** 2).mean()) / wanted.std(axis=0).mean()
 
 
@@ -101,10 +102,43 @@ def test_steps_lie_where_the_activation_changes(activation, gain, width):
     assert gain * error(model, ours) < error(model, theirs)
 
 
-def test_what_goes_elsewhere_keeps_its_range():
+def test_what_goes_elsewhere_is_not_cut_off_where_the_sigmoid_ends():
     model = network("sigmoid", beside=True)
-    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
-    assert widest(ours) == pytest.approx(widest(theirs), rel=1e-3)
+    ours = lower(model, "int8", representative=IMAGES)
+    assert widest(ours) > FAR / 2
+
+
+def test_few_values_far_from_all_others_take_no_steps():
+    """One pixel of every second image alone is seen by a filter, which makes much of it."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    conv = layers.Conv2D(8, 1, use_bias=False)
+    x = layers.Activation("tanh")(layers.Activation("silu")(conv(image)))
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    (kernel,) = conv.get_weights()
+    kernel[0, 0, 0] = 0
+    kernel[..., 0] = [[[500.0, 0, 0]]]
+    conv.set_weights([kernel])
+    images = IMAGES.copy()
+    images[..., 0] = 0
+    images[::2, 5, 5, 0] = 1
+    ours, theirs = lower(model, "int8", representative=images), by_the_converter(model, images)
+    assert 5 * error(model, ours, images) < error(model, theirs, images)
+
+
+def test_spread_is_numpy_s_quantile():
+    model = network("sigmoid")
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in IMAGES)
+    calibrated = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset
+    ).calibrated_model
+    taken = keras.Model(model.input, model.get_layer("many").output)
+    values = taken.predict(IMAGES, verbose=0)
+    wanted = np.quantile(values, [0.01, 0.99])
+    found = Spread(calibrated, IMAGES).without(0.01).values()
+    assert min(np.abs(np.subtract(ends, wanted)).max() for ends in found) < np.ptp(values) / 1000
 
 
 def test_scores_from_sigmoid_are_right_where_all_are_far_from_zero():

@@ -1,0 +1,135 @@
+"""Ranges of int8 that are narrower than all that was measured, and lose less."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.tools import flatbuffer_utils
+
+from keras_archs.graph import calls
+from tflite_export.fake_quantization.operations import FUNCTIONS, activation_of
+
+END = math.log(511)
+"""From here on a sigmoid is less than half a step, of 1/256, from its end."""
+_LOGISTIC, _HARD_SWISH, _MUL = (
+    schema.BuiltinOperator.LOGISTIC,
+    schema.BuiltinOperator.HARD_SWISH,
+    schema.BuiltinOperator.MUL,
+)
+_BINS = 2048
+_SATURATE = {"sigmoid", "silu", "hard_silu"}
+
+
+def saturates(model: keras.Model) -> bool:
+    """Whether a functional model has an activation that `narrowed` knows."""
+    operations = [call.operation for call in calls(model)]
+    inside = (FUNCTIONS.get(getattr(each, "activation", None)) for each in operations)
+    return not _SATURATE.isdisjoint({*map(activation_of, operations), *inside})
+
+
+class Spread:
+    """How the values of a calibrated file's tensors are spread, over images.
+
+    Args:
+        content: a float32 file with the least and the greatest value of each tensor.
+        images: float32 `[n, height, width, channels]`.
+    """
+
+    def __init__(self, content: bytes, images: np.ndarray) -> None:
+        ranges = {
+            index: (tensor.quantization.min[0], tensor.quantization.max[0])
+            for index, tensor in enumerate(_read(content).subgraphs[0].tensors)
+            if _is_measured(tensor)
+        }
+        # Delegates keep what lies between operators to themselves.
+        interpreter = Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+        place = interpreter.get_input_details()[0]["index"]
+        self._bins = {index: np.zeros(_BINS) for index in ranges}
+        self._ranges = ranges
+        for image in images:
+            interpreter.set_tensor(place, image[None])
+            interpreter.invoke()
+            for index, ends in ranges.items():
+                values = interpreter.get_tensor(index)
+                self._bins[index] += np.histogram(values, _BINS, ends)[0]
+
+    def without(self, share: float) -> dict[int, tuple[float, float]]:
+        """Ends of each tensor, by its index, beyond which that share of its values lies on each
+        side."""
+        found = {}
+        for index, counts in self._bins.items():
+            edges = np.linspace(*self._ranges[index], _BINS + 1)
+            below = np.cumsum(counts) / max(counts.sum(), 1)
+            low = edges[np.searchsorted(below, share, "right")]
+            high = edges[min(np.searchsorted(below, 1 - share) + 1, _BINS)]
+            found[index] = (float(low), float(high))
+        return found
+
+
+def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]] | None = None) -> bytes:
+    """A file with measured ranges, those of what a sigmoid or a swish takes cut off at their ends.
+
+    The gates of squeeze-and-excitation often get values in the hundreds. A range of all of them has
+    steps of several units, and leaves gates that are open, closed or half open. Beyond the ends of
+    the sigmoid nothing changes, and so all steps can lie between them: what int8 clips there
+    comes out the same. A swish, which multiplies with the sigmoid, ends below, and so does the
+    hard swish.
+
+    Args:
+        content: a float32 file with the least and the greatest value of each tensor, as TFLite's
+            converter calibrates it.
+        ends: of tensors, by their index, for which its ranges are wide. Input and output keep
+            theirs.
+    """
+    model = _read(content)
+    graph = model.subgraphs[0]
+    kinds = [model.operatorCodes[each.opcodeIndex].builtinCode for each in graph.operators]
+    users: dict[int, list[tuple[int, Any]]] = defaultdict(list)
+    gates = {}  # what a sigmoid makes, to what it takes
+    for kind, operator in zip(kinds, graph.operators, strict=True):
+        for index in operator.inputs:
+            users[index].append((kind, operator))
+        if kind == _LOGISTIC:
+            gates[operator.outputs[0]] = operator.inputs[0]
+
+    def ends_for(index: int, kind: int, operator: Any) -> tuple[float, float]:
+        if kind == _LOGISTIC:
+            return -END, END
+        if kind == _HARD_SWISH:
+            return -3.0, math.inf
+        if kind == _MUL and index in (gates.get(each) for each in operator.inputs):
+            return -END, math.inf
+        return -math.inf, math.inf
+
+    for index, tensor in enumerate(graph.tensors):
+        if not _is_measured(tensor) or index in {*graph.inputs, *graph.outputs}:
+            continue
+        saturated = [ends_for(index, *use) for use in users[index]]
+        low, high = (ends or {}).get(index, (-math.inf, math.inf))
+        low = max(low, min(each for each, _ in saturated))
+        high = min(high, max(each for _, each in saturated))
+        found = tensor.quantization
+        found.min, found.max = (
+            [min(max(found.min[0], low), 0.0)],
+            [max(min(found.max[0], high), 0.0)],
+        )
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _read(content: bytes) -> Any:
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+
+
+def _is_measured(tensor: Any) -> bool:
+    found = tensor.quantization
+    return found is not None and found.min is not None and len(found.min) == 1
