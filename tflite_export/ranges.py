@@ -22,6 +22,8 @@ _LOGISTIC, _HARD_SWISH, _MUL = (
     schema.BuiltinOperator.MUL,
 )
 _BINS = 2048
+_MOST = 1 << 16
+"""Values of a tensor that are counted for an image: of more, as many are drawn."""
 _SATURATE = {"sigmoid", "silu", "hard_silu"}
 
 
@@ -54,13 +56,16 @@ class Spread:
         )
         interpreter.allocate_tensors()
         place = interpreter.get_input_details()[0]["index"]
+        generator = np.random.default_rng(0)
         self._bins = {index: np.zeros(_BINS) for index in ranges}
         self._ranges = ranges
         for image in images:
             interpreter.set_tensor(place, image[None])
             interpreter.invoke()
             for index, ends in ranges.items():
-                values = interpreter.get_tensor(index)
+                values = interpreter.get_tensor(index).ravel()
+                if values.size > _MOST:
+                    values = values[generator.integers(values.size, size=_MOST)]
                 self._bins[index] += np.histogram(values, _BINS, ends)[0]
 
     def without(self, share: float) -> dict[int, tuple[float, float]]:
