@@ -73,8 +73,8 @@ class Spread:
         side."""
         found = {}
         for index, counts in self._bins.items():
-            edges = np.linspace(*self._ranges[index], _BINS + 1)
-            below = np.cumsum(counts) / max(counts.sum(), 1)
+            edges: np.ndarray = np.linspace(*self._ranges[index], _BINS + 1)
+            below: np.ndarray = np.cumsum(counts) / max(counts.sum(), 1)
             low = edges[np.searchsorted(below, share, "right")]
             high = edges[min(np.searchsorted(below, 1 - share) + 1, _BINS)]
             found[index] = (float(low), float(high))
