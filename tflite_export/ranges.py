@@ -76,12 +76,12 @@ class Spread:
             edges: np.ndarray = np.linspace(*self._ranges[index], _BINS + 1)
             below: np.ndarray = np.cumsum(counts) / max(counts.sum(), 1)
             low = edges[np.searchsorted(below, share, "right")]
-            high = edges[min(np.searchsorted(below, 1 - share) + 1, _BINS)]
+            high = edges[min(int(np.searchsorted(below, 1 - share)) + 1, _BINS)]
             found[index] = (float(low), float(high))
         return found
 
 
-def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]] | None = None) -> bytes:
+def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
     """A file with measured ranges, those of what a sigmoid or a swish takes cut off at their ends.
 
     The gates of squeeze-and-excitation often get values in the hundreds. A range of all of them has
@@ -93,8 +93,7 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]] | None = No
     Args:
         content: a float32 file with the least and the greatest value of each tensor, as TFLite's
             converter calibrates it.
-        ends: of tensors, by their index, for which its ranges are wide. Input and output keep
-            theirs.
+        ends: the range of each of them, by its index; input and output keep their own.
     """
     model = _read(content)
     graph = model.subgraphs[0]
@@ -119,10 +118,9 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]] | None = No
     for index, tensor in enumerate(graph.tensors):
         if not _is_measured(tensor) or index in {*graph.inputs, *graph.outputs}:
             continue
-        saturated = [ends_for(index, *use) for use in users[index]]
-        low, high = (ends or {}).get(index, (-math.inf, math.inf))
-        low = max(low, min(each for each, _ in saturated))
-        high = min(high, max(each for _, each in saturated))
+        cut_off = [ends_for(index, *use) for use in users[index]]
+        low = max(ends[index][0], min((each for each, _ in cut_off), default=-math.inf))
+        high = min(ends[index][1], max((each for _, each in cut_off), default=math.inf))
         found = tensor.quantization
         found.min, found.max = (
             [min(max(found.min[0], low), 0.0)],
