@@ -150,7 +150,7 @@ def test_a_family_and_the_best_network_come_to_tables_and_a_page(tmp_path, monke
         for kind, array in arrays.items():
             path = tmp_path / f"{split}-{kind}-ubyte.gz"
             path.write_bytes(gzip.compress(format_idx(array)))
-    tiny = dataclasses.replace(variants.LONG, model="tinynet")
+    tiny = dataclasses.replace(variants.LONG, model="tinynet", image_size=32)
     monkeypatch.setattr(variants, "LONG", tiny)
     monkeypatch.setitem(variants.VARIANTS, "ResNet", tiny)
     out = tmp_path / "docs"
