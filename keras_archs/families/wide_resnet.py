@@ -21,7 +21,7 @@ from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
 
 FAMILY = Family(
-    name="wide_resnet",
+    name="wide_resnet_small",
     paper="Zagoruyko and Komodakis 2016, arXiv:1605.07146, table 1",
     preprocessing=TORCH,
     arguments=f"""

@@ -48,7 +48,8 @@ def test_channels_by_level(name):
 )
 def test_every_builder_has_levels_known_without_building(name):
     info = {feature.level: feature for feature in keras_archs.feature_info(name)}
-    assert {1, 2, 3, 4, 5} <= set(info)
+    small = find(name).family.size == 32  # wide ResNets, whose last map of 32x32 pixels is 8x8
+    assert ({0, 1, 2} if small else {1, 2, 3, 4, 5}) <= set(info)
     assert all(feature.stride == 2**level for level, feature in info.items())
 
 
