@@ -24,6 +24,8 @@ _LOGISTIC, _HARD_SWISH, _MUL = (
 _BINS = 2048
 _MOST = 1 << 16
 """Values of a tensor that are counted for an image: of more, as many are drawn."""
+_THIN = 1e-6
+"""Of a value: a range this narrow holds nothing but it."""
 _SATURATE = {"sigmoid", "silu", "hard_silu"}
 
 
@@ -43,10 +45,10 @@ class Spread:
     """
 
     def __init__(self, content: bytes, images: np.ndarray) -> None:
-        ranges = {
-            index: (tensor.quantization.min[0], tensor.quantization.max[0])
+        self._ranges = {
+            index: _ends(tensor)
             for index, tensor in enumerate(_read(content).subgraphs[0].tensors)
-            if _is_measured(tensor)
+            if _is_measured(tensor) and np.ptp(_ends(tensor)) > _THIN * np.abs(_ends(tensor)).max()
         }
         # Delegates keep what lies between operators to themselves.
         interpreter = Interpreter(
@@ -57,20 +59,21 @@ class Spread:
         interpreter.allocate_tensors()
         place = interpreter.get_input_details()[0]["index"]
         generator = np.random.default_rng(0)
-        self._bins = {index: np.zeros(_BINS) for index in ranges}
-        self._ranges = ranges
+        self._bins = {index: np.zeros(_BINS) for index in self._ranges}
         for image in images:
             interpreter.set_tensor(place, image[None])
             interpreter.invoke()
-            for index, ends in ranges.items():
+            for index, (low, high) in self._ranges.items():
                 values = interpreter.get_tensor(index).ravel()
                 if values.size > _MOST:
                     values = values[generator.integers(values.size, size=_MOST)]
-                self._bins[index] += np.histogram(values, _BINS, ends)[0]
+                bins = (values.astype("float64") - low) * (_BINS / (high - low))
+                bins = np.clip(bins, 0, _BINS - 1).astype(int)
+                self._bins[index] += np.bincount(bins, minlength=_BINS)
 
     def without(self, share: float) -> dict[int, tuple[float, float]]:
         """Ends of each tensor, by its index, beyond which that share of its values lies on each
-        side."""
+        side. A tensor of one value has none."""
         found = {}
         for index, counts in self._bins.items():
             edges: np.ndarray = np.linspace(*self._ranges[index], _BINS + 1)
@@ -93,7 +96,8 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
     Args:
         content: a float32 file with the least and the greatest value of each tensor, as TFLite's
             converter calibrates it.
-        ends: the range of each of them, by its index; input and output keep their own.
+        ends: the range of each of them, by its index; those without, input and output keep what
+            was measured.
     """
     model = _read(content)
     graph = model.subgraphs[0]
@@ -119,18 +123,19 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         if not _is_measured(tensor) or index in {*graph.inputs, *graph.outputs}:
             continue
         cut_off = [ends_for(index, *use) for use in users[index]]
-        low = max(ends[index][0], min((each for each, _ in cut_off), default=-math.inf))
-        high = min(ends[index][1], max((each for _, each in cut_off), default=math.inf))
-        found = tensor.quantization
-        found.min, found.max = (
-            [min(max(found.min[0], low), 0.0)],
-            [max(min(found.max[0], high), 0.0)],
-        )
+        low, high = ends.get(index, _ends(tensor))
+        low = max(low, min((each for each, _ in cut_off), default=-math.inf))
+        high = min(high, max((each for _, each in cut_off), default=math.inf))
+        tensor.quantization.min, tensor.quantization.max = [min(low, 0.0)], [max(high, 0.0)]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _read(content: bytes) -> Any:
     return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+
+
+def _ends(tensor: Any) -> tuple[float, float]:
+    return float(tensor.quantization.min[0]), float(tensor.quantization.max[0])
 
 
 def _is_measured(tensor: Any) -> bool:

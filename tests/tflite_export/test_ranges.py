@@ -126,6 +126,18 @@ def test_few_values_far_from_all_others_take_no_steps():
     assert 5 * error(model, ours, images) < error(model, theirs, images)
 
 
+@pytest.mark.parametrize(("kernel", "bias"), [(0, 0), (0, 1), (1e-42, 0), (1e-9, 1)])
+def test_maps_of_one_value(kernel, bias):
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    conv = layers.Conv2D(4, 1, activation="silu")
+    x = layers.Concatenate()([conv(image), image])
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    conv.set_weights([np.full(conv.kernel.shape, kernel), np.full(4, bias)])
+    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
+    assert error(model, ours) < 1.1 * error(model, theirs) + 0.01
+
+
 def test_spread_is_numpy_s_quantile():
     model = network("sigmoid")
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
