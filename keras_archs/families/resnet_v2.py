@@ -9,6 +9,7 @@ The 18 and 34 layer networks, which keras.applications lacks, have two 3x3 convo
 shrink the map in the first block of a stage, and have no bias, as in timm.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -45,7 +46,7 @@ def _resnet_v2(
     x = _conv(scaffold.inputs, 64, 7, 2, variant.bottleneck, name="conv1")
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
-    block = _bottleneck if variant.bottleneck else _basic
+    block = _bottleneck if variant.bottleneck else basic_block
     count, blocks = 0, sum(variant.depths)
     for stage, (depth, width) in enumerate(zip(variant.depths, WIDTHS, strict=True), 2):
         for index in range(1, depth + 1):
@@ -59,13 +60,30 @@ def _resnet_v2(
     return scaffold.finish(_bn_relu(x, "post"))
 
 
-def _basic(x: Any, width: int, stride: int, drop_rate: float, name: str) -> Any:
-    preact = _bn_relu(x, f"{name}_preact")
-    shortcut = x
-    if stride > 1:
+def basic_block(
+    x: Any,
+    width: int,
+    stride: int,
+    drop_rate: float,
+    name: str,
+    *,
+    dropout_rate: float = 0.0,
+    bn_relu: Callable[[Any, str], Any] | None = None,
+) -> Any:
+    """Two 3x3 convolutions, each behind a batch norm and a ReLU, that wide ResNets have as well.
+
+    Args:
+        dropout_rate: of the dropout between the two.
+        bn_relu: makes the batch norm and the ReLU; those of this family by default.
+    """
+    bn_relu = bn_relu or _bn_relu
+    preact, shortcut = bn_relu(x, f"{name}_preact"), x
+    if stride > 1 or x.shape[-1] != width:
         shortcut = _conv(preact, width, 1, stride, False, f"{name}_0")
     x = _conv(preact, width, 3, stride, False, f"{name}_1")
-    x = _bn_relu(x, f"{name}_1")
+    x = bn_relu(x, f"{name}_1")
+    if dropout_rate:
+        x = layers.Dropout(dropout_rate, name=f"{name}_dropout")(x)
     x = _conv(x, width, 3, 1, False, f"{name}_2")
     return layers.Add(name=f"{name}_out")([shortcut, stochastic_depth(x, drop_rate, name)])
 

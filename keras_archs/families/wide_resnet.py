@@ -14,8 +14,8 @@ from keras import layers
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.convolutions import conv2d
 from keras_archs.families.resnet import KERNELS, STOCHASTIC_DEPTH
+from keras_archs.families.resnet_v2 import basic_block
 from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.stochastic_depth import stochastic_depth
 from keras_archs.preprocessing import TORCH
 from keras_archs.registry import Family
 from keras_archs.scaffold import Scaffold
@@ -60,37 +60,30 @@ def _wide_resnet(
     check_rate("dropout_rate", dropout_rate)
     check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower())
-    x = _conv(scaffold.inputs, WIDTHS[0], 3, 1, "conv1")
+    x = conv2d(
+        scaffold.inputs, WIDTHS[0], 3, use_bias=False, kernel_initializer=KERNELS, name="conv1"
+    )
     depth = (variant.depth - 4) // 6
     for stage, width in enumerate(WIDTHS, 2):
         for block in range(1, depth + 1):
             stride = 2 if block == 1 and stage > 2 else 1
             drop_rate = drop_connect_rate * ((stage - 2) * depth + block) / (3 * depth)
             name = f"conv{stage}_block{block}"
-            x = _block(x, width * variant.k, stride, dropout_rate, drop_rate, name)
+            x = basic_block(
+                x,
+                width * variant.k,
+                stride,
+                drop_rate,
+                name,
+                dropout_rate=dropout_rate,
+                bn_relu=_bn_relu,
+            )
     return scaffold.finish(_bn_relu(x, "post"))
-
-
-def _block(
-    x: Any, width: int, stride: int, dropout_rate: float, drop_rate: float, name: str
-) -> Any:
-    preact, shortcut = _bn_relu(x, f"{name}_preact"), x
-    if x.shape[-1] != width or stride > 1:
-        shortcut = _conv(preact, width, 1, stride, f"{name}_0")
-    x = _bn_relu(_conv(preact, width, 3, stride, f"{name}_1"), f"{name}_1")
-    if dropout_rate:
-        x = layers.Dropout(dropout_rate, name=f"{name}_dropout")(x)
-    x = _conv(x, width, 3, 1, f"{name}_2")
-    return layers.Add(name=f"{name}_out")([shortcut, stochastic_depth(x, drop_rate, name)])
 
 
 def _bn_relu(x: Any, name: str) -> Any:
     x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _conv(x: Any, width: int, kernel: int, stride: int, name: str) -> Any:
-    return conv2d(x, width, kernel, stride, use_bias=False, kernel_initializer=KERNELS, name=name)
 
 
 # fmt: off
