@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from training.data.encoded import is_unreadable, reason
+from training.data.encoded import unreadable
 from training.run_folder import RunFolder
 from training.stopping import TrainingStopped
 
@@ -24,10 +24,9 @@ def reading(dataset: str, folder: RunFolder | None, again: str = "--resume") -> 
     try:
         yield
     except tf.errors.OpError as error:
-        if not is_unreadable(error):
+        said = unreadable(dataset, error)
+        if said is None:
             raise
         newest = folder.newest_checkpoint() if folder else None
         rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""
-        raise TrainingStopped(
-            f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}.{rest}"
-        ) from error
+        raise TrainingStopped(said + rest) from error

@@ -56,15 +56,18 @@ def reason(error: tf.errors.OpError) -> str:
     return line or type(error).__name__
 
 
-def is_unreadable(error: tf.errors.OpError) -> bool:
-    """Whether it comes from an iterator of `tf.data`: in a step's graph or outside of one, on one
-    device or several."""
-    return "IteratorGetNext" in error.message
+def unreadable(dataset: str, error: tf.errors.OpError) -> str | None:
+    """What is to be said of a dataset whose images go or are damaged after it was opened; None if
+    the error is another one."""
+    # Of each iterator, in a step's graph or outside of one, on one device or several.
+    if "IteratorGetNext" not in error.message:
+        return None
+    return f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}."
 
 
 @contextmanager
 def readable(dataset: str) -> Iterator[None]:
-    """Says what is wrong with a dataset whose images go or are damaged after it was opened.
+    """Says what is `unreadable`, outside of a run.
 
     Raises:
         InputError: an iterator of `tf.data` has failed.
@@ -72,10 +75,10 @@ def readable(dataset: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if not is_unreadable(error):
+        said = unreadable(dataset, error)
+        if said is None:
             raise
-        why = reason(error).rstrip(".")
-        raise InputError(f"dataset {dataset!r} cannot be read any more: {why}.") from error
+        raise InputError(said) from error
 
 
 def find_flaw(encoded: bytes) -> str | None:
