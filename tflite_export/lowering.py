@@ -152,8 +152,7 @@ def _int8(
         with warnings.catch_warnings():
             # The converter misses statistics of the input, which the representative images give.
             warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-            content = converter.convert()
-    content = with_kernels_in_reach(content)
+            content = with_kernels_in_reach(converter.convert())
     _check_integer(content, set(keep(content)) if keep else set())
     return with_uint8_ends(content) if io == "uint8" else content
 

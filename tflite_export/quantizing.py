@@ -103,7 +103,7 @@ def quantize_calibrated(
     float_ends: bool,
     narrow: bool,
 ) -> bytes:
-    """An int8 file with some steps in float, or with narrow ranges.
+    """An int8 file with some steps in float, or with narrow ranges; its kernels are in reach.
 
     Args:
         converter: has optimizations and representative images.
@@ -133,7 +133,7 @@ def quantize_calibrated(
                 raise InputError("keep_float leaves nothing of the model for int8.")
             debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
     if not narrow:
-        return debugger.get_nondebug_quantized_model()
+        return with_kernels_in_reach(debugger.get_nondebug_quantized_model())
     images = images[:: -(-len(images) // _LOOKED_AT)]
     exact, spread = Classifier(calibrated).predict(images), Spread(calibrated, images)
     found = []

@@ -45,9 +45,10 @@ class Spread:
     """
 
     def __init__(self, content: bytes, images: np.ndarray) -> None:
+        model = flatbuffer_utils.read_model_from_bytearray(content)
         self._ranges = {
             index: _ends(tensor)
-            for index, tensor in enumerate(_read(content).subgraphs[0].tensors)
+            for index, tensor in enumerate(model.subgraphs[0].tensors)
             if _is_measured(tensor) and np.ptp(_ends(tensor)) > _THIN * np.abs(_ends(tensor)).max()
         }
         # Delegates keep what lies between operators to themselves.
@@ -99,7 +100,7 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         ends: the range of each of them, by its index; those without, input and output keep what
             was measured.
     """
-    model = _read(content)
+    model = flatbuffer_utils.read_model_from_bytearray(content)
     graph = model.subgraphs[0]
     kinds = [model.operatorCodes[each.opcodeIndex].builtinCode for each in graph.operators]
     users: dict[int, list[tuple[int, Any]]] = defaultdict(list)
@@ -128,10 +129,6 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         high = min(high, max((each for _, each in cut_off), default=math.inf))
         tensor.quantization.min, tensor.quantization.max = [min(low, 0.0)], [max(high, 0.0)]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def _read(content: bytes) -> Any:
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
 def _ends(tensor: Any) -> tuple[float, float]:

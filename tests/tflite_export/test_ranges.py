@@ -46,32 +46,22 @@ def network(activation, beside=False):
     return model
 
 
-def by_the_converter(model, images=IMAGES):
+def calibrating(model, images=IMAGES):
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images)
+    return converter
+
+
+def by_the_converter(model, images=IMAGES):
+    converter = calibrating(model, images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return converter.convert()
 
 
 def error(model, content, images=IMAGES):
     """Root mean square, as a share of the outputs' own spread."""
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
-    found = []
-    for image in images:
-        value = image[None]
-        if into["dtype"] == np.int8:
-            scale, zero = into["quantization"]
-            value = np.clip(np.rint(value / scale) + zero, -128, 127).astype("int8")
-        interpreter.set_tensor(into["index"], value)
-        interpreter.invoke()
-        found.append(interpreter.get_tensor(out["index"])[0].astype("float64"))
-    found = np.array(found)
-    if out["dtype"] == np.int8:
-        scale, zero = out["quantization"]
-        found = (found - zero) * scale
+    found = Classifier(content).predict(images)
     wanted = model.predict(images, verbose=0)
     return np.sqrt(((found - wanted) ** 2).mean()) / wanted.std(axis=0).mean()
 
@@ -140,9 +130,7 @@ def test_maps_of_one_value(kernel, bias):
 
 def test_spread_is_numpy_s_quantile():
     model = network("sigmoid")
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image[None]] for image in IMAGES)
+    converter = calibrating(model)
     calibrated = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=converter.representative_dataset
     ).calibrated_model
