@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import tensorflow as tf
-
-from training.data.encoded import unreadable
+from training.data.encoded import readable
 from training.run_folder import RunFolder
 from training.stopping import TrainingStopped
 
@@ -21,12 +19,11 @@ def reading(dataset: str, folder: RunFolder | None, again: str = "--resume") -> 
     Raises:
         TrainingStopped: an iterator of `tf.data` has failed.
     """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        said = unreadable(dataset, error)
-        if said is None:
-            raise
+
+    def stopped(said: str) -> TrainingStopped:
         newest = folder.newest_checkpoint() if folder else None
         rest = f" Once it can, {again} goes on from {str(newest)!r}." if newest else ""
-        raise TrainingStopped(said + rest) from error
+        return TrainingStopped(said + rest)
+
+    with readable(dataset, stopped):
+        yield

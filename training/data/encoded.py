@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import tensorflow as tf
@@ -56,18 +56,12 @@ def reason(error: tf.errors.OpError) -> str:
     return line or type(error).__name__
 
 
-def unreadable(dataset: str, error: tf.errors.OpError) -> str | None:
-    """What is to be said of a dataset whose images go or are damaged after it was opened; None if
-    the error is another one."""
-    # Of each iterator, in a step's graph or outside of one, on one device or several.
-    if "IteratorGetNext" not in error.message:
-        return None
-    return f"dataset {dataset!r} cannot be read any more: {reason(error).rstrip('.')}."
-
-
 @contextmanager
-def readable(dataset: str) -> Iterator[None]:
-    """Says what is `unreadable`, outside of a run.
+def readable(dataset: str, refuse: Callable[[str], Exception] = InputError) -> Iterator[None]:
+    """Says what is wrong with a dataset whose images go or are damaged after it was opened.
+
+    Args:
+        refuse: makes the error that is raised, of what there is to say.
 
     Raises:
         InputError: an iterator of `tf.data` has failed.
@@ -75,10 +69,11 @@ def readable(dataset: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        said = unreadable(dataset, error)
-        if said is None:
+        # Of each iterator, in a step's graph or outside of one, on one device or several.
+        if "IteratorGetNext" not in error.message:
             raise
-        raise InputError(said) from error
+        why = reason(error).rstrip(".")
+        raise refuse(f"dataset {dataset!r} cannot be read any more: {why}.") from error
 
 
 def find_flaw(encoded: bytes) -> str | None:
