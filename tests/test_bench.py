@@ -85,8 +85,9 @@ def test_a_run_replaces_its_sections_and_keeps_the_others(tmp_path, monkeypatch)
         "build", "VGG16", "", 1.0, "s", "keras.applications", 2.0, 2.0, machine="one", rounds="3"
     )
     train = Row("train", "VGG16", "float32", 3.0, "images/s", "timm", 2.0, 1.5, 0.5, "one", "3")
-    report.write([old, train])
-    report.write([dataclasses.replace(train, ours=4.0, ratio=2.0, machine="two", rounds="5")])
+    report.write(old)
+    report.write(train)
+    report.write(dataclasses.replace(train, ours=4.0, ratio=2.0, machine="two", rounds="5"))
     page = report.PAGE.read_text()
     assert "| VGG16 | float32 | 4 images/s | timm | 2 | 2.00 | 50% |" in page
     assert "| VGG16 |  | 1 s | keras.applications | 2 | 2.00 |" in page

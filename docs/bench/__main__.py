@@ -28,25 +28,17 @@ def main(
         raise typer.BadParameter(f"{unknown[0]!r} is no section; allowed: {', '.join(SECTIONS)}.")
     if quick:
         measurements.SIDE = 512
-    machine = report.machine(_gpu() if "gpu" in wanted else None)
+    device = report.gpu_name() if "gpu" in wanted else None
+    if "gpu" in wanted and not device:
+        raise typer.BadParameter("gpu: TensorFlow sees no GPU here.")
+    machine = report.machine(device)
     for name in (section for section in SECTIONS if section in wanted):
-        rows = []
         for row in SECTIONS[name](rounds, quick):
-            rows.append(replace(row, machine=machine, rounds=str(rounds)))
             print(*report.table([row])[2:], flush=True)
-        if not quick:
-            report.write(rows)
+            if not quick:
+                report.write(replace(row, machine=machine, rounds=str(rounds)))
     if not quick:
         print(f"written: {report.PAGE}, {report.CSV}, {report.PICTURE}")
-
-
-def _gpu() -> str:
-    import tensorflow as tf  # noqa: PLC0415  # not before the imports are timed
-
-    devices = tf.config.list_physical_devices("GPU")
-    if not devices:
-        raise typer.BadParameter("gpu: TensorFlow sees no GPU here.")
-    return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
 
 
 if __name__ == "__main__":

@@ -91,6 +91,16 @@ def machine(device: str | None = None) -> str:
     return f"{name}; Python {platform.python_version()}, {', '.join(versions)}"
 
 
+def gpu_name() -> str | None:
+    """Name of the GPU that TensorFlow computes on."""
+    import tensorflow as tf  # noqa: PLC0415  # not before the imports are timed
+
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return None
+    return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
         if line.startswith("model name"):
@@ -98,15 +108,26 @@ def _processor() -> str:
     return platform.processor()
 
 
-def write(rows: list[Row]) -> None:
-    """Replaces the sections of `rows` in the CSV file, and makes page and picture from all."""
-    new = {row.section for row in rows}
-    kept = [row for row in _read() if row.section not in new]
+def write(row: Row) -> None:
+    """Puts a row in the place of an earlier one of the same in the CSV file.
+
+    Page and picture are made anew.
+    """
+    rows = _read()
+    places = [_key(other) for other in rows]
+    if _key(row) in places:
+        rows[places.index(_key(row))] = row
+    else:
+        rows.append(row)
     order = list(EXPLAINED)
-    everything = sorted([*kept, *rows], key=lambda row: order.index(row.section))
-    tables.write(CSV, map(dataclasses.asdict, everything))
-    _draw(everything)
-    PAGE.write_text(page(everything))
+    rows.sort(key=lambda row: order.index(row.section))
+    tables.write(CSV, map(dataclasses.asdict, rows))
+    _draw(rows)
+    PAGE.write_text(page(rows))
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return row.section, row.subject, row.setting, row.peer
 
 
 def _read() -> list[Row]:

@@ -62,6 +62,16 @@ EXPORTED = (
     Network("EfficientNetV2B0", 1),
     Network("InceptionV3", 1, 299),
 )
+# Network, precision, compiled.
+ON_GPU = (
+    ("MobileNet", "mixed_float16", False),
+    ("EfficientNetB0", "mixed_float16", False),
+    ("MobileNet", "mixed_float16", True),
+    ("ResNet50", "mixed_float16", False),
+    ("MobileNet", "mixed_bfloat16", False),
+    ("EfficientNetB0", "mixed_float16", True),
+    ("ResNet50", "mixed_float16", True),
+)
 # Those that have their preprocessing inside in keras.applications.
 PREPROCESSING = {"EfficientNetB0", "EfficientNetV2B0", "MobileNetV3Large"}
 QUICK = (Network("MobileNet", 4, 64),)
@@ -471,21 +481,20 @@ def _invoke(content: bytes, threads: int) -> Callable[[], float]:
 
 
 def gpu(rounds: int, _quick: bool) -> Iterator[Row]:
-    """Mixed float16 with XLA and without, against keras.applications and a compiled timm."""
-    for name in ("MobileNet", "ResNet50", "EfficientNetB0"):
+    """Half precision with XLA and without, against keras.applications and timm, compiled or not."""
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    packages = ("keras_archs", "keras.applications", *["timm"] * installed("timm"))
+    for name, precision, compiled in ON_GPU:
         specs = [
-            Spec(package, name, "train", "mixed_float16", 128, 224, compiled)
-            for package in ("keras_archs", "keras.applications", *["timm"] * installed("timm"))
-            for compiled in (False, True)
+            Spec(package, name, "train", precision, 128, 224, compiled) for package in packages
         ]
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        for spec in specs[2:]:
-            ours = specs[int(spec.compiled)]
-            results = race([ours, spec], rounds, steps=20)
+        results = race(specs, rounds, steps=20)
+        ours = results[specs[0]]
+        for spec in specs[1:]:
             yield Row(
-                "gpu", name, f"mixed_float16, batch 128, {'' if spec.compiled else 'not '}compiled",
-                128 / results[ours].median, "images/s", spec.package, 128 / results[spec].median,
-                ratio(results[spec].seconds, results[ours].seconds),
+                "gpu", name, f"{precision}, batch 128, {'' if compiled else 'not '}compiled",
+                128 / ours.median, "images/s", spec.package, 128 / results[spec].median,
+                ratio(results[spec].seconds, ours.seconds),
             )  # fmt: skip
 
 

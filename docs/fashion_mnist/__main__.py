@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from docs import tables
-from docs.bench.report import machine
+from docs.bench.report import gpu_name, machine
 from docs.fashion_mnist import data, int8, race
 from docs.fashion_mnist.variants import BEST, LONG, VARIANTS, run, run_best
 from keras_archs.files import atomic_write
@@ -36,9 +36,9 @@ EXPLAINED = {
     f' "over" where they had not reached it when they were given up, after {race.GIVE_UP} times'
     f" our time to {race.TARGETS[0]:.0%}.",
     "int8": "Share of the 10,000 test images that is right: of a network by the recipe `fast`"
-    f" (EfficientNet and MobileNetV3 at a learning_rate of {int8.SMALLER_STEPS['learning_rate']}),"
-    " of"
-    " its int8 file (calibrated on 300 training images), of the network after"
+    f" (EfficientNet and MobileNetV3 with"
+    f" {', '.join(f'{name} {value}' for name, value in int8.ADAMW.items())}),"
+    " of its int8 file (calibrated on 300 training images), of the network after"
     " `train --resume-from RUN --qat`, and of the int8 file of that. The last two columns hold this"
     " file's logits for these images against those of the network that was trained for int8: how"
     " many steps of int8 the furthest one is off, and the share of those that are equal or one step"
@@ -96,7 +96,7 @@ def main(
 
 def _keep(table: str, rows: list[dict[str, Any]], out: Path | None) -> None:
     """Prints rows and writes them, if there is a folder for them."""
-    rows = [{**row, "machine": machine()} for row in rows]
+    rows = [{**row, "machine": machine(gpu_name())} for row in rows]
     for row in rows:
         print(*(f"{name} {value}" for name, value in row.items()), sep=", ", flush=True)
     if out:
