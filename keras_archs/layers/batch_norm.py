@@ -26,12 +26,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if mask is not None or not self._fits_kernel(inputs):
+        learning = bool(training and self.trainable)
+        # On GPUs TensorFlow refuses the kernel's gradient with given statistics as soon as
+        # operations have to be deterministic.
+        refused = training and not learning and not on_cpu()
+        if mask is not None or refused or not self._fits_kernel(inputs):
             return super().call(inputs, training=training, mask=mask)
         # Keras runs on other backends without TensorFlow.
         import tensorflow as tf  # noqa: PLC0415
 
-        learning = bool(training and self.trainable)
         channels = (inputs.shape[-1],)
         if channels[0] % VECTOR and inputs.dtype == tf.bfloat16 and on_cpu():
             inputs = tf.cast(inputs, tf.float32)

@@ -137,9 +137,23 @@ def test_frozen_batch_norm_uses_and_keeps_its_statistics():
     layer(x)
     layer.trainable = False
     before = layer.get_weights()
-    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    np.testing.assert_allclose(layer(x, training=True), layer(x, training=False), atol=1e-6)
     for old, new in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_frozen_batch_norm_on_a_gpu_has_a_gradient_that_can_be_deterministic(
+    trainable, monkeypatch
+):
+    """FusedBatchNormGradV3 with given statistics is refused there under op determinism."""
+    monkeypatch.setattr("keras_archs.layers.batch_norm.on_cpu", lambda: False)
+    layer = layers.BatchNormalization(trainable=trainable)
+    x = tf.constant(maps(4, 5, 6, 8))
+    layer(x)
+    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(x).graph
+    kernels = [op for op in graph.get_operations() if op.type == "FusedBatchNormV3"]
+    assert len(kernels) == trainable
 
 
 @pytest.mark.parametrize(
