@@ -12,10 +12,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 
 from keras_archs.graph import calls
+from tflite_export.fake_quantization.layers import CUT_OFF, Limits
 from tflite_export.fake_quantization.operations import FUNCTIONS, activation_of
 
-END = math.log(511)
-"""From here on a sigmoid is less than half a step, of 1/256, from its end."""
 _LOGISTIC, _HARD_SWISH, _MUL = (
     schema.BuiltinOperator.LOGISTIC,
     schema.BuiltinOperator.HARD_SWISH,
@@ -26,14 +25,13 @@ _MOST = 1 << 16
 """Values of a tensor that are counted for an image: of more, as many are drawn."""
 _THIN = 1e-6
 """Of a value: a range this narrow holds nothing but it."""
-_SATURATE = {"sigmoid", "silu", "hard_silu"}
 
 
 def saturates(model: keras.Model) -> bool:
     """Whether a functional model has an activation that `narrowed` knows."""
     operations = [call.operation for call in calls(model)]
     inside = (FUNCTIONS.get(getattr(each, "activation", None)) for each in operations)
-    return not _SATURATE.isdisjoint({*map(activation_of, operations), *inside})
+    return not CUT_OFF.keys().isdisjoint({*map(activation_of, operations), *inside})
 
 
 class Spread:
@@ -111,13 +109,13 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         if kind == _LOGISTIC:
             gates[operator.outputs[0]] = operator.inputs[0]
 
-    def ends_for(index: int, kind: int, operator: Any) -> tuple[float, float]:
+    def ends_for(index: int, kind: int, operator: Any) -> Limits:
         if kind == _LOGISTIC:
-            return -END, END
+            return CUT_OFF["sigmoid"]
         if kind == _HARD_SWISH:
-            return -3.0, math.inf
+            return CUT_OFF["hard_silu"]
         if kind == _MUL and index in (gates.get(each) for each in operator.inputs):
-            return -END, math.inf
+            return CUT_OFF["silu"]
         return -math.inf, math.inf
 
     for index, tensor in enumerate(graph.tensors):

@@ -8,7 +8,8 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from tests.tflite_export.networks import stripes
-from tflite_export import Classifier
+from tflite_export import Classifier, quantize_aware
+from tflite_export.fake_quantization import Ends, to_int8
 from tflite_export.lowering import lower
 from tflite_export.ranges import Spread
 
@@ -75,6 +76,16 @@ def widest(content):
     )
 
 
+def calibrated(model):
+    return lower(model, "int8", representative=IMAGES)
+
+
+def to_train(model):
+    """As `quantize_aware` begins."""
+    return to_int8(quantize_aware(model, IMAGES))
+
+
+@pytest.mark.parametrize("convert", [calibrated, to_train])
 @pytest.mark.parametrize(
     ("activation", "gain", "width"),
     [
@@ -84,18 +95,29 @@ def widest(content):
         ("hard_silu", 5, 3 + 10),
     ],
 )
-def test_steps_lie_where_the_activation_changes(activation, gain, width):
+def test_steps_lie_where_the_activation_changes(activation, gain, width, convert):
     model = network(activation)
-    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
+    ours, theirs = convert(model), by_the_converter(model)
     assert widest(theirs) > FAR
     assert widest(ours) < 1.01 * width
     assert gain * error(model, ours) < error(model, theirs)
 
 
-def test_what_goes_elsewhere_is_not_cut_off_where_the_sigmoid_ends():
-    model = network("sigmoid", beside=True)
-    ours = lower(model, "int8", representative=IMAGES)
-    assert widest(ours) > FAR / 2
+@pytest.mark.parametrize("convert", [calibrated, to_train])
+def test_what_goes_elsewhere_is_not_cut_off_where_the_sigmoid_ends(convert):
+    assert widest(convert(network("sigmoid", beside=True))) > FAR / 2
+
+
+def test_a_range_in_training_follows_what_is_not_cut_off():
+    """A layer that takes its activation in, whose values move far out while it trains."""
+    model = keras.Sequential([keras.Input(IMAGES.shape[1:])])
+    for layer in layers.Conv2D(4, 3, activation="sigmoid"), layers.Flatten(), layers.Dense(4):
+        model.add(layer)
+    aware = quantize_aware(model, IMAGES)
+    (ends,) = (each for each in aware.layers if isinstance(each, Ends) and each.before)
+    for _ in range(1000):
+        ends(np.array([-FAR, FAR], "float32"), training=True)
+    np.testing.assert_allclose([ends.low, ends.high], [-np.log(511), np.log(511)], rtol=1e-3)
 
 
 def test_few_values_far_from_all_others_take_no_steps():

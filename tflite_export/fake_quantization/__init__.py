@@ -50,7 +50,8 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
 
     Batch norms are part of the convolutions, as in the file, and dropout is gone. Kernels are
     rounded to int8 by output channel, biases to int32, and each tensor that the file will hold to
-    256 steps of a range that moves while training. Gradients pass as if nothing had been rounded.
+    256 steps of a range that moves while training, but not beyond the ends of a sigmoid or swish
+    that takes the tensor. Gradients pass as if nothing had been rounded.
 
     Args:
         model: a functional classifier of any precision; it stays as it is.

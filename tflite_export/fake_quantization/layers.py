@@ -7,6 +7,7 @@ Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Krishnamoorthi 2018, arX
 section 2.4.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -103,6 +104,14 @@ def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
 
 
 Limits = tuple[float, float]
+END = math.log(511)
+"""From here on a sigmoid is less than half a step, of 1/256, from its end."""
+CUT_OFF: dict[str, Limits] = {
+    "sigmoid": (-END, END),
+    "silu": (-END, math.inf),
+    "hard_silu": (-3.0, math.inf),
+}
+"""Activations, and the ends beyond which their results do not change. Steps out there are lost."""
 Range = tuple[Any, Any]
 """Lower and upper end, scalars of float32, 255 steps apart, one of which is zero."""
 
@@ -124,14 +133,19 @@ class Ends(keras.layers.Layer):
 
     Args:
         limits: lower and upper end of a range that never moves, where TFLite prescribes it.
+        before: of `CUT_OFF`, the activation that alone takes the tensor; the range ends where it
+            does.
 
     Input: float32 of any shape; several tensors, whose range is one; or with `moves=False` one that
     has this range already. Output: see `Range`.
     """
 
-    def __init__(self, limits: Limits | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, limits: Limits | None = None, before: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.limits = limits and tuple(limits)
+        self.before = before
 
     def build(self, _: Any) -> None:
         low, high = self.limits or (0.0, LEAST)
@@ -147,6 +161,9 @@ class Ends(keras.layers.Layer):
             tensors = keras.tree.flatten(inputs)
             low = ops.min(ops.stack([ops.min(x) for x in tensors]))
             high = ops.max(ops.stack([ops.max(x) for x in tensors]))
+            if self.before:
+                least, most = CUT_OFF[self.before]
+                low, high = ops.maximum(low, least), ops.minimum(high, most)
             if is_observing():
                 self.low.assign(ops.minimum(self.low, low))
                 self.high.assign(ops.maximum(self.high, high))
@@ -163,7 +180,7 @@ class Ends(keras.layers.Layer):
         return keras.KerasTensor((), "float32"), keras.KerasTensor((), "float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "limits": self.limits}
+        return {**super().get_config(), "limits": self.limits, "before": self.before}
 
 
 @register

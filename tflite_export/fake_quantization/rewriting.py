@@ -13,6 +13,7 @@ from keras_archs.surgery import new_inputs
 from tflite_export.fake_quantization.hard_swish import HardSwishSteps
 from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
 from tflite_export.fake_quantization.layers import (
+    CUT_OFF,
     HALFWAY,
     Ends,
     FakeQuantize,
@@ -76,6 +77,9 @@ class _Rewriter:
             for call in every
             if id(call.outputs[0]) in self._ends and id(call.outputs[0]) not in self._users
         }
+        self._before = {
+            id(call.operation): self._only_user(call.operation, every) for call in every
+        }
         self._names: set[str] = set()
         # What has the range of tensors, by their identity; and the tensors, so that it stays one.
         self._ends_of: dict[int, Ends] = {}
@@ -87,6 +91,14 @@ class _Rewriter:
         users = self._users.get(id(output), [])
         inside = len(call.outputs) == len(users) == 1 and id(output) not in self._ends
         return inside and is_followed_inside(call.operation, users[0])
+
+    def _only_user(self, operation: Any, every: list[Call]) -> str | None:
+        """The activation of `CUT_OFF` that everything is which takes an operation's results."""
+        outputs = {id(x) for call in every if call.operation is operation for x in call.outputs}
+        takers = {activation_of(user) for x in outputs for user in self._users.get(x, [])}
+        if len(takers) == 1 and takers <= CUT_OFF.keys() and outputs.isdisjoint(self._ends):
+            return takers.pop()
+        return None
 
     def call(self, step: Step, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(lambda x: self._begun.get(id(x), x), (args, kwargs))
@@ -134,7 +146,8 @@ class _Rewriter:
             x = self._with_weights(quantized, x, layer.get_weights())
             if activation in {"linear", *FUSED}:
                 return self._finish(place, x)
-            x = self._with_range(layer.name, x)
+            before = activation if activation in CUT_OFF else None
+            x = self._with_range(layer.name, x, before=before)
             function = self._new(layers.Activation, f"{layer.name}_{activation}", activation)
             return self._activate(place, activation, function, x)
 
@@ -240,10 +253,14 @@ class _Rewriter:
             # The converter knows the range without being told, and the loss needs the scores as
             # they are: one that is rounded to zero has no gradient.
             return x if id(operation) in self._last else self._with_range(operation.name, x, limits)
-        return x if id(operation) in self._followed else self._with_range(operation.name, x)
+        if id(operation) in self._followed:
+            return x
+        return self._with_range(operation.name, x, before=self._before.get(id(operation)))
 
-    def _with_range(self, name: str, x: Any, limits: Limits | None = None) -> Any:
-        ends = self._new(Ends, f"{name}_ends", limits)
+    def _with_range(
+        self, name: str, x: Any, limits: Limits | None = None, before: str | None = None
+    ) -> Any:
+        ends = self._new(Ends, f"{name}_ends", limits, before)
         return self._rounded(name, x, ends, ends(x))
 
     def _rounded(self, name: str, x: Any, ends: Ends, found: Range) -> Any:
