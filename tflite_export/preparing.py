@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.fusing import fuse
 from keras_archs.graph import calls, inner_layers, is_functional
 from keras_archs.preprocessing import Preprocessing
-from tflite_export.rewording import reworded
+from tflite_export.rewording import as_convolution, reworded
 
 Scores = Literal["model", "logits", "probabilities"]
 
@@ -231,11 +230,6 @@ def _behind(preprocessing: Preprocessing, model: keras.Model) -> keras.Model:
         raise InputError(
             f"preprocessing has other channels than model, which takes {channels} ({shape})."
         )
-    # It is affine: what black becomes, and what each colour adds.
-    black = preprocessing(np.zeros((1, 1, channels), np.float32))
-    colours = preprocessing(255 * np.eye(channels, dtype=np.float32)[:, None]) - black
-    layer = keras.layers.Conv2D(channels, 1, name="preprocessing")
     image = keras.Input(shape, name="pixels")
-    whole = keras.Model(image, model(layer(image)), name=model.name)
-    layer.set_weights([colours.reshape(1, 1, channels, channels) / 255, black.reshape(channels)])
-    return whole
+    layer = as_convolution(preprocessing, channels, "preprocessing")
+    return keras.Model(image, model(layer(image)), name=model.name)

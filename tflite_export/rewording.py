@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_archs.graph import Call, calls, is_functional
 from keras_archs.layers import Dense, LayerNormalization
+from keras_archs.preprocessing import Preprocessing, PreprocessInput
 
 # Exactly these classes: what a subclass of them computes is not known.
 REWORDED: dict[Any, Any] = {layers.Dense: Dense, layers.LayerNormalization: LayerNormalization}
@@ -16,23 +18,56 @@ REWORDED: dict[Any, Any] = {layers.Dense: Dense, layers.LayerNormalization: Laye
 def reworded(model: keras.Model) -> keras.Model:
     """A functional model with our layers in the place of Keras' own that lower worse.
 
-    Dense layers on maps then ask for no shapes while the file runs, and layer norms have an
-    integer version, see `keras_archs.layers`. It is the model itself if it has neither.
+    Dense layers on maps then ask for no shapes while the file runs, layer norms have an integer
+    version, see `keras_archs.layers`, and preprocessing by colour is a convolution. It is the model
+    itself if it has none of these.
     """
     if not any(map(_lowers_worse, _every_call(model))):
         return model
+    made: set[int] = set()
 
     def clone(layer: keras.Layer) -> keras.Layer:
+        if _is_preprocessing_by_colour(layer):
+            convolution = as_convolution(layer.preprocessing, layer.output.shape[-1], layer.name)
+            made.update(map(id, convolution.weights))
+            return convolution
         return REWORDED.get(type(layer), type(layer)).from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    copy.set_weights(model.get_weights())
+    given = [weight for weight in copy.weights if id(weight) not in made]
+    for weight, value in zip(given, model.get_weights(), strict=True):
+        weight.assign(value)
     return copy
+
+
+def as_convolution(preprocessing: Preprocessing, channels: int, name: str) -> layers.Conv2D:
+    """A convolution of 1 x 1 that preprocesses pixels of 0..255 in RGB order.
+
+    XNNPACK computes it faster than a difference and a product of maps with so few channels, and
+    where the file computes in integers it is rounded once.
+    """
+    layer = layers.Conv2D(channels, 1, name=name, dtype="float32")
+    layer.build((None, None, None, channels))
+    # It is affine: what black becomes, and what each colour adds.
+    black = preprocessing(np.zeros((1, 1, channels), np.float32))
+    colours = preprocessing(255 * np.eye(channels, dtype=np.float32)[:, None]) - black
+    layer.set_weights([colours.reshape(1, 1, channels, channels) / 255, black.reshape(channels)])
+    return layer
+
+
+def _is_preprocessing_by_colour(operation: Any) -> bool:
+    """If not by colour, the converter makes it part of the convolution behind it where it can."""
+    if type(operation) is not PreprocessInput or len(operation.output.shape) != 4:
+        return False
+    found = operation.preprocessing
+    return operation.output.shape[-1] > 1 and (found.bgr or len(set(found.mean)) > 1)
 
 
 def _lowers_worse(call: Call) -> bool:
     kind = type(call.operation)
-    return kind in REWORDED and (kind is not layers.Dense or len(call.inputs[0].shape) > 2)
+    if kind in REWORDED:
+        return kind is not layers.Dense or len(call.inputs[0].shape) > 2
+    return _is_preprocessing_by_colour(call.operation)
 
 
 def _every_call(model: keras.Model) -> Iterator[Call]:

@@ -421,7 +421,11 @@ def export(rounds: int, quick: bool) -> Iterator[Row]:
         model = getattr(keras_archs, network.name)(input_shape=shape, **inside)
         peer = getattr(keras.applications, network.name)(weights=None, input_shape=shape)
         # Which numbers they are has no influence on sizes and times.
-        images = np.random.default_rng(0).uniform(-1, 1, (50, *shape)).astype("float32")
+        images = np.random.default_rng(0).uniform(0, 1, (50, *shape)).astype("float32")
+        for layer in peer.layers:
+            # But without statistics, which come with its weights, the converter leaves it out.
+            if isinstance(layer, keras.layers.Normalization) and not np.any(layer.mean):
+                layer.adapt(images)
         for kind in ("none", "int8"):
             calibration = images if kind == "int8" else None
             files = {

@@ -16,6 +16,7 @@ from keras_archs.layers import (
     NonLocalBlock,
     SqueezeExcite,
 )
+from keras_archs.preprocessing import CAFFE, TORCH
 from tflite_export.classifier import Classifier
 from tflite_export.lowering import lower
 from tflite_export.operators import operators
@@ -53,6 +54,24 @@ def test_the_same_in_other_words(nested):
         other.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5
     )
     assert type(model.get_layer("mlp")) is layers.Dense, "the model itself stays"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("preprocessing", [TORCH, CAFFE])
+def test_preprocessing_by_colour_is_one_convolution(preprocessing, nested):
+    image, inside = keras.Input((9, 9, 3)), keras.Input((9, 9, 3))
+    first = preprocessing.layer()
+    if nested:
+        first = keras.Model(inside, first(inside))
+    x = layers.Conv2D(4, 3)(layers.ZeroPadding2D(1)(first(image)))
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 9, 9, 3)).astype("float32")
+    content = lower(model)
+    np.testing.assert_allclose(
+        Classifier(content).predict(pixels), model.predict(pixels, verbose=0), atol=1e-4
+    )
+    found = [each.name for each in operators(content)]
+    assert found == ["CONV_2D", "CONV_2D", "MEAN", "FULLY_CONNECTED"]
 
 
 def test_nothing_to_replace():
