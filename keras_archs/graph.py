@@ -46,6 +46,15 @@ def calls(model: keras.Model) -> Iterator[Call]:
                 yield Call(node.operation, *tensors, node.arguments.kwargs)
 
 
+def every_call(model: keras.Model) -> Iterator[Call]:
+    """As `calls`, with those in models inside the model in the place of these."""
+    for call in calls(model):
+        if is_functional(call.operation):
+            yield from every_call(call.operation)
+        else:
+            yield call
+
+
 def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """The layers that a block or model is made of, and those that these are made of."""
     for inner in layer._layers:

@@ -103,7 +103,9 @@ def debug(
     check_layers(model, quantize)
     check_images("images", images, image_shape(model))
     images = as_seen(images[:IMAGES], preprocessing)
-    clean = prepare(model, scores=scores, preprocessing=preprocessing)
+    clean = prepare(
+        model, scores=scores, preprocessing=preprocessing, integers=quantize in CALIBRATED
+    )
     whole = lower(clean, "none")
     exact = Classifier(whole).predict(images)
     span = float(np.ptp(exact) or 1)

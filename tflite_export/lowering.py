@@ -67,7 +67,7 @@ def lower(
             These compute in float. "dynamic" has int8 weights and computes the activations'
             ranges for each image; "int8" has weights, activations, input and output in integers
             and nothing in float; "int16x8" has int8 weights and int16 activations, and leaves in
-            float what TFLite has no such version of (hard-swish).
+            float what TFLite has no such version of (ELU).
         representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
             at least 50, as `model` takes them: the activations' ranges are measured on them. A
             model by `quantize_aware`, for "int8" only, has its own and needs none.
@@ -106,7 +106,7 @@ def lower(
             f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
         )
     check_selective(kind, keep_float)
-    clean = prepare(model, scores=scores, preprocessing=preprocessing)
+    clean = prepare(model, scores=scores, preprocessing=preprocessing, integers=kind in CALIBRATED)
     if representative is not None and preprocessing is not None:
         representative = _pixels(representative, preprocessing)
     if representative is not None and kind == "int8":

@@ -62,6 +62,7 @@ def prepare(
     *,
     scores: Scores = "model",
     preprocessing: Preprocessing | None = None,
+    integers: bool = False,
 ) -> keras.Model:
     """A copy of a model as its file computes it: float32, batch norms folded, no dropout.
 
@@ -88,7 +89,7 @@ def prepare(
             " another precision or scores= asks for: give its class a get_config()."
         )
     with _float32():
-        clean = model if stuck else reworded(fuse(in_float32(model)))
+        clean = model if stuck else reworded(fuse(in_float32(model)), integers)
         if scores != "model":
             clean = _ending_in(clean, scores)
         return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)

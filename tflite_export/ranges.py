@@ -11,13 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 
-from keras_archs.graph import calls
-from tflite_export.fake_quantization.layers import CUT_OFF, Limits
+from keras_archs.graph import every_call
+from tflite_export.fake_quantization.layers import CUT_OFF, THREE
 from tflite_export.fake_quantization.operations import FUNCTIONS, activation_of
 
-_LOGISTIC, _HARD_SWISH, _MUL = (
+_LOGISTIC, _ADD, _MUL = (
     schema.BuiltinOperator.LOGISTIC,
-    schema.BuiltinOperator.HARD_SWISH,
+    schema.BuiltinOperator.ADD,
     schema.BuiltinOperator.MUL,
 )
 _BINS = 2048
@@ -29,7 +29,7 @@ _THIN = 1e-6
 
 def saturates(model: keras.Model) -> bool:
     """Whether a functional model has an activation that `narrowed` knows."""
-    operations = [call.operation for call in calls(model)]
+    operations = [call.operation for call in every_call(model)]
     inside = (FUNCTIONS.get(getattr(each, "activation", None)) for each in operations)
     return not CUT_OFF.keys().isdisjoint({*map(activation_of, operations), *inside})
 
@@ -89,8 +89,8 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
     The gates of squeeze-and-excitation often get values in the hundreds. A range of all of them has
     steps of several units, and leaves gates that are open, closed or half open. Beyond the ends of
     the sigmoid nothing changes, and so all steps can lie between them: what int8 clips there
-    comes out the same. A swish, which multiplies with the sigmoid, ends below, and so does the
-    hard swish.
+    comes out the same. A hard sigmoid has ends, too; and a swish, which multiplies with one of
+    both, ends below.
 
     Args:
         content: a float32 file with the least and the greatest value of each tensor, as TFLite's
@@ -100,33 +100,51 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
     """
     model = flatbuffer_utils.read_model_from_bytearray(content)
     graph = model.subgraphs[0]
-    kinds = [model.operatorCodes[each.opcodeIndex].builtinCode for each in graph.operators]
-    users: dict[int, list[tuple[int, Any]]] = defaultdict(list)
-    gates = {}  # what a sigmoid makes, to what it takes
-    for kind, operator in zip(kinds, graph.operators, strict=True):
-        for index in operator.inputs:
-            users[index].append((kind, operator))
-        if kind == _LOGISTIC:
-            gates[operator.outputs[0]] = operator.inputs[0]
-
-    def ends_for(index: int, kind: int, operator: Any) -> Limits:
-        if kind == _LOGISTIC:
-            return CUT_OFF["sigmoid"]
-        if kind == _HARD_SWISH:
-            return CUT_OFF["hard_silu"]
-        if kind == _MUL and index in (gates.get(each) for each in operator.inputs):
-            return CUT_OFF["silu"]
-        return -math.inf, math.inf
-
+    users = _users(model)
     for index, tensor in enumerate(graph.tensors):
         if not _is_measured(tensor) or index in {*graph.inputs, *graph.outputs}:
             continue
-        cut_off = [ends_for(index, *use) for use in users[index]]
+        cut_off = [CUT_OFF.get(user, (-math.inf, math.inf)) for user in users[index]]
         low, high = ends.get(index, _ends(tensor))
         low = max(low, min((each for each, _ in cut_off), default=-math.inf))
         high = min(high, max((each for _, each in cut_off), default=math.inf))
         tensor.quantization.min, tensor.quantization.max = [min(low, 0.0)], [max(high, 0.0)]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _users(model: Any) -> dict[int, list[str]]:
+    """What takes a tensor, by its index: the activations of `CUT_OFF` by name, all else as ""."""
+    users: dict[int, list[str]] = defaultdict(list)
+    # What is made of a tensor for a gate, a hard one in two steps, and that tensor.
+    sums: dict[int, int] = {}
+    gates: dict[int, tuple[int, str]] = {}
+    for operator in model.subgraphs[0].operators:
+        kind = model.operatorCodes[operator.opcodeIndex].builtinCode
+        first, result = operator.inputs[0], operator.outputs[0]
+        uses = dict.fromkeys(operator.inputs, "")
+        if kind == _LOGISTIC:
+            uses[first], gates[result] = "sigmoid", (first, "silu")
+        elif kind == _ADD and _is_three_up_to_six(model, operator):
+            uses[first], sums[result] = "hard_sigmoid", first
+        elif kind == _MUL and first in sums:
+            gates[result] = sums[first], "hard_silu"
+        elif kind == _MUL:
+            for taken, swish in (gates[each] for each in operator.inputs if each in gates):
+                if taken in uses:
+                    uses[taken] = swish
+        for index, user in uses.items():
+            users[index].append(user)
+    return users
+
+
+def _is_three_up_to_six(model: Any, addition: Any) -> bool:
+    """Whether an operator adds THREE to its first input and cuts the sum to 0..6."""
+    kind = addition.builtinOptions.fusedActivationFunction
+    tensor = model.subgraphs[0].tensors[addition.inputs[1]]
+    data = model.buffers[tensor.buffer].data
+    if kind != schema.ActivationFunctionType.RELU6 or data is None or len(data) != 4:
+        return False
+    return bool(np.isclose(np.frombuffer(bytes(bytearray(data)), np.float32)[0], THREE, 1e-4))
 
 
 def _ends(tensor: Any) -> tuple[float, float]:

@@ -1,28 +1,39 @@
 """Layers in words that TFLite has: the same numbers by other operations."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
-from keras_archs.graph import Call, calls, is_functional
+from keras_archs.graph import Call, every_call
 from keras_archs.layers import Dense, LayerNormalization
 from keras_archs.preprocessing import Preprocessing, PreprocessInput
+from tflite_export.fake_quantization.layers import THREE
+from tflite_export.fake_quantization.operations import activation_of
 
 # Exactly these classes: what a subclass of them computes is not known.
 REWORDED: dict[Any, Any] = {layers.Dense: Dense, layers.LayerNormalization: LayerNormalization}
 
 
-def reworded(model: keras.Model) -> keras.Model:
+@keras.saving.register_keras_serializable(package="tflite_export")
+def gated_hard_swish(x: Any) -> Any:
+    """Hard-swish by a sum and two products, which XNNPACK has in integers."""
+    return x * (ops.relu6(x + THREE) * (1 / 6))
+
+
+def reworded(model: keras.Model, integers: bool = False) -> keras.Model:
     """A functional model with our layers in the place of Keras' own that lower worse.
 
     Dense layers on maps then ask for no shapes while the file runs, layer norms have an integer
     version, see `keras_archs.layers`, and preprocessing by colour is a convolution. It is the model
     itself if it has none of these.
+
+    Args:
+        integers: whether the file computes in integers, in which XNNPACK has no hard-swish. The
+            interpreter's own takes longer than all of MobileNetV3's convolutions.
     """
-    if not any(map(_lowers_worse, _every_call(model))):
+    if not any(_lowers_worse(call, integers) for call in every_call(model)):
         return model
     made: set[int] = set()
 
@@ -31,9 +42,17 @@ def reworded(model: keras.Model) -> keras.Model:
             convolution = as_convolution(layer.preprocessing, layer.output.shape[-1], layer.name)
             made.update(map(id, convolution.weights))
             return convolution
-        return REWORDED.get(type(layer), type(layer)).from_config(layer.get_config())
+        config = layer.get_config()
+        if integers and _swishes(layer):
+            config["activation"] = gated_hard_swish
+        return REWORDED.get(type(layer), type(layer)).from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if integers and activation_of(operation) == "hard_silu":  # an operation that is no layer
+            return gated_hard_swish(*args)
+        return operation(*args, **kwargs)
+
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call, recursive=True)
     given = [weight for weight in copy.weights if id(weight) not in made]
     for weight, value in zip(given, model.get_weights(), strict=True):
         weight.assign(value)
@@ -63,16 +82,14 @@ def _is_preprocessing_by_colour(operation: Any) -> bool:
     return operation.output.shape[-1] > 1 and (found.bgr or len(set(found.mean)) > 1)
 
 
-def _lowers_worse(call: Call) -> bool:
-    kind = type(call.operation)
-    if kind in REWORDED:
-        return kind is not layers.Dense or len(call.inputs[0].shape) > 2
-    return _is_preprocessing_by_colour(call.operation)
+def _swishes(operation: Any) -> bool:
+    return getattr(operation, "activation", None) is keras.activations.hard_silu
 
 
-def _every_call(model: keras.Model) -> Iterator[Call]:
-    for call in calls(model):
-        if is_functional(call.operation):
-            yield from _every_call(call.operation)
-        else:
-            yield call
+def _lowers_worse(call: Call, integers: bool) -> bool:
+    operation = call.operation
+    if type(operation) in REWORDED:
+        return type(operation) is not layers.Dense or len(call.inputs[0].shape) > 2
+    if integers and (_swishes(operation) or activation_of(operation) == "hard_silu"):
+        return True
+    return _is_preprocessing_by_colour(operation)

@@ -49,9 +49,10 @@ attention with each kind of positions, multi-query attention, local response nor
 has more than four axes, splits unevenly, or asks for a shape at batch 1. With an open batch only
 the `Reshape` or `Flatten` before a classifier (SHAPE, STRIDED_SLICE, PACK, RESHAPE) and ECA's
 EXPAND_DIMS stay with the interpreter; the GPU delegate takes no open batch. SE is MEAN, two dense
-layers and MUL; hard-swish is one operator; swish is LOGISTIC and MUL, which XNNPACK has in int8 as
-well. Rescaling and other preprocessing become part of the first convolution where it pads nothing
-or nothing is subtracted; else they stay as MUL and ADD. `tests/tflite_export/test_rewording.py` and
+layers and MUL; swish is LOGISTIC and MUL, which XNNPACK has in int8 as well; hard-swish is one
+operator in float, and ADD and two MUL in int8. Rescaling and other preprocessing become part of the
+first convolution where it pads nothing or nothing is subtracted; else they stay as MUL and ADD, and
+where they differ by colour as one more convolution. `tests/tflite_export/test_rewording.py` and
 `test_matrix.py` hold this.
 """
 LEFT = """
@@ -71,8 +72,6 @@ WHY = {
     "FULLY_CONNECTED": "with int4 kernels that are made float before",
     "GELU": "XNNPACK has it in float alone",
     "MUL": "of the small constant in local response normalisation, as ADD",
-    "HARD_SWISH": "XNNPACK has it in float alone; made of additions and products, which it has in"
-    " int8, it would be three steps in place of one, each of which rounds",
     "EXP": "of local response normalisation; in float alone. The interpreter reads it from a table,"
     " which is fast",
     "LOG": "as EXP",

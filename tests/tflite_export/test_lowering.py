@@ -520,7 +520,7 @@ def test_an_end_that_does_not_tell_is_refused():
 
 def test_operations_without_an_int16_version_stay_in_float():
     image = keras.Input(SHAPE)
-    x = layers.Conv2D(8, 3, activation="hard_silu", name="conv")(image)
+    x = layers.Conv2D(8, 3, activation="elu", name="conv")(image)
     model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
     content = lower_as("int16x8", model)
     assert [step.tensor for step in steps(content) if step.computes_in_float]

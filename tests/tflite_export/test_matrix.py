@@ -31,8 +31,7 @@ CASES = {
 LEFT = {
     "dynamic": {"DEPTHWISE_CONV_2D"},
     "int8": {
-        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "HARD_SWISH", "LOG", "RSQRT"),
-        "SOFTMAX",
+        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "LOG", "RSQRT", "SOFTMAX"),
     },
     "weight_int4": {"CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED"},
 }

@@ -74,6 +74,29 @@ def test_preprocessing_by_colour_is_one_convolution(preprocessing, nested):
     assert found == ["CONV_2D", "CONV_2D", "MEAN", "FULLY_CONNECTED"]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_hard_swish_in_integers_is_whole_for_xnnpack(nested):
+    """As a layer, as an operation, and as the end of a convolution."""
+    image, inside = keras.Input(SHAPE), keras.Input(SHAPE)
+    first = layers.Conv2D(8, 3, activation="hard_swish")
+    if nested:
+        first = keras.Model(inside, first(inside))
+    x = layers.Activation("hard_swish", name="layer")(layers.Conv2D(8, 3)(first(image)))
+    x = keras.ops.hard_silu(layers.Conv2D(8, 3)(x))
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(0).normal(0, 3, (60, *SHAPE)).astype("float32")
+    in_float, integers = lower(model), lower(model, "int8", representative=images)
+    # In float XNNPACK has it in one.
+    assert [each.name for each in operators(in_float)].count("HARD_SWISH") == 3
+    found = operators(integers)
+    assert [str(each) for each in found if not each.xnnpack] == []
+    assert "HARD_SWISH" not in {each.name for each in found}
+    expected = model.predict(images, verbose=0)
+    error = Classifier(integers).predict(images) - expected
+    assert np.sqrt(np.mean(np.square(error))) < 0.05 * expected.std()
+    assert model.get_layer("layer").activation is keras.activations.hard_silu, "the model stays"
+
+
 def test_nothing_to_replace():
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(3)])
     model = keras.Model(model.inputs, model.outputs)

@@ -26,6 +26,10 @@ FRACTION = 256
 HALFWAY = 1e-3
 """In steps: more than rounding errors, less than averages of whole steps that are not halfway."""
 
+THREE = 3.0 + HALFWAY * 6 / 255
+"""What a hard sigmoid adds: XNNPACK's sums go up halfway between two steps, which zero is. With 3
+itself the converter would make one operation of a hard-swish."""
+
 _observing: ContextVar[bool] = ContextVar("observing", default=False)
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
@@ -109,6 +113,7 @@ END = math.log(511)
 CUT_OFF: dict[str, Limits] = {
     "sigmoid": (-END, END),
     "silu": (-END, math.inf),
+    "hard_sigmoid": (-3.0, 3.0),
     "hard_silu": (-3.0, math.inf),
 }
 """Activations, and the ends beyond which their results do not change. Steps out there are lost."""

@@ -60,6 +60,8 @@ LIMITS: dict[str, Limits] = {
     "tanh": (-1.0, 127 / 128),
 }
 """Ranges that TFLite prescribes."""
+GATES = {"silu": "sigmoid", "hard_silu": "hard_sigmoid"}
+"""Activations that are their input times another activation of it."""
 _OTHERS = {"linear", "silu", "hard_silu", "hard_sigmoid", "gelu", "elu", "leaky_relu"}
 FUNCTIONS = {getattr(activations, name): name for name in {*FUSED, *LIMITS, *_OTHERS}}
 _CLASSES = {name.replace("_", ""): name for name in FUNCTIONS.values()}

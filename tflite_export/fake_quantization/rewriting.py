@@ -10,11 +10,10 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
-from tflite_export.fake_quantization.hard_swish import HardSwishSteps
 from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
 from tflite_export.fake_quantization.layers import (
     CUT_OFF,
-    HALFWAY,
+    THREE,
     Ends,
     FakeQuantize,
     Limits,
@@ -26,6 +25,7 @@ from tflite_export.fake_quantization.operations import (
     ARITHMETIC,
     FUNCTIONS,
     FUSED,
+    GATES,
     KERNELS,
     LIMITS,
     NEW_RANGE,
@@ -217,23 +217,16 @@ class _Rewriter:
 
     def _activate(self, operation: Any, activation: str, compute: Step, x: Any) -> Any:
         name = operation.name
-        if activation == "silu":  # two operations in TFLite
-            gate = self._new(layers.Activation, f"{name}_gate", "sigmoid")(x)
-            gate = self._with_range(f"{name}_gate", gate, PROBABILITIES)
+        if activation in GATES:  # several operations in TFLite
+            gate = self._gate(f"{name}_gate", GATES[activation], x)
             gated = self._new(layers.Multiply, f"{name}_gated")
             return self._finish(operation, gated([x, gate]))
-        if activation == "hard_sigmoid":  # so is this
-            # XNNPACK's sums go up halfway between two steps, which zero is.
-            three = 3.0 + HALFWAY * 6 / 255
-            x = self._with_range(f"{name}_relu6", ops.relu6(x + three), (0.0, 6.0))
-            return self._with_range(name, x * (1 / 6), (0.0, 1.0))
+        if activation == "hard_sigmoid":
+            return self._gate(name, activation, x)
         # A ReLU behind a tensor that has steps of its own scales these.
         scales = activation in FUSED and id(x) in self._ends_of
-        known = scales or activation in {"hard_silu", "leaky_relu"}
-        if known and id(operation) not in self._followed:
-            if activation == "hard_silu":
-                move = self._new(HardSwishSteps, f"{name}_steps")
-            elif activation == "leaky_relu":
+        if (scales or activation == "leaky_relu") and id(operation) not in self._followed:
+            if activation == "leaky_relu":
                 slope = -float(compute(np.full((1, 1), -1.0, np.float32))[0, 0])
                 move = self._new(Requantize, f"{name}_steps", slope)
             else:
@@ -242,6 +235,13 @@ class _Rewriter:
             behind = ends(exact)
             return self._rounded(name, move(exact, x, self._range(x), behind), ends, behind)
         return self._finish(operation, compute(x), LIMITS.get(activation))
+
+    def _gate(self, name: str, activation: str, x: Any) -> Any:
+        if activation == "sigmoid":
+            gate = self._new(layers.Activation, name, "sigmoid")(x)
+            return self._with_range(name, gate, PROBABILITIES)
+        x = self._with_range(f"{name}_relu6", ops.relu6(x + THREE), (0.0, 6.0))
+        return self._with_range(name, x * (1 / 6), (0.0, 1.0))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
         outputs = layer(x, self._range(x))
