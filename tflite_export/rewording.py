@@ -30,8 +30,8 @@ def reworded(model: keras.Model, integers: bool = False) -> keras.Model:
     itself if it has none of these.
 
     Args:
-        integers: whether the file computes in integers, in which XNNPACK has no hard-swish. The
-            interpreter's own takes longer than all of MobileNetV3's convolutions.
+        integers: whether the file computes in integers, in which XNNPACK has no hard-swish, and
+            the interpreter's own is slow.
     """
     if not any(_lowers_worse(call, integers) for call in every_call(model)):
         return model
@@ -83,7 +83,8 @@ def _is_preprocessing_by_colour(operation: Any) -> bool:
 
 
 def _swishes(operation: Any) -> bool:
-    return getattr(operation, "activation", None) is keras.activations.hard_silu
+    own = getattr(operation, "activation", None) is keras.activations.hard_silu
+    return own and "activation" in operation.get_config()
 
 
 def _lowers_worse(call: Call, integers: bool) -> bool:

@@ -65,8 +65,8 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         converted, as it is: its file takes none of `pixels`, `scores`, `keep_float` and `auto`. It
         can be cut behind a `FakeQuantize` layer, `keras.Model(aware.input, layer.output)`, and
         before what follows, `keras.Model(layer.output, aware.output)`, where nothing goes around
-        that layer; other layers take the range of their input besides, and concatenation,
-        hard-swish and a ReLU of its own that of their output.
+        that layer; other layers take the range of their input besides, and concatenation and a ReLU
+        of its own that of their output.
 
         It rounds as an interpreter does by default, with XNNPACK: of equal inputs convolutions,
         dense layers and activations make the same integers but for a few, which lie within 1e-4
