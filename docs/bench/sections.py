@@ -420,12 +420,10 @@ def export(rounds: int, quick: bool) -> Iterator[Row]:
         inside = {"include_preprocessing": True} if network.name in PREPROCESSING else {}
         model = getattr(keras_archs, network.name)(input_shape=shape, **inside)
         peer = getattr(keras.applications, network.name)(weights=None, input_shape=shape)
-        # Which numbers they are has no influence on sizes and times.
+        # Which numbers they are has no influence on sizes and times, as long as there are some.
         images = np.random.default_rng(0).uniform(0, 1, (50, *shape)).astype("float32")
-        for layer in peer.layers:
-            # But without statistics, which come with its weights, the converter leaves it out.
-            if isinstance(layer, keras.layers.Normalization) and not np.any(layer.mean):
-                layer.adapt(images)
+        for each in (model, peer):
+            _take_statistics(each, images)
         for kind in ("none", "int8"):
             calibration = images if kind == "int8" else None
             files = {
@@ -434,6 +432,23 @@ def export(rounds: int, quick: bool) -> Iterator[Row]:
             }
             yield from _files(network.name, "float32" if kind == "none" else kind, files, rounds)
         keras.utils.clear_session()
+
+
+def _take_statistics(model: Any, images: Any) -> None:
+    """Gives a network with random weights the statistics of images, as trained ones have them.
+
+    Without, the converter leaves a subtraction of nothing out, and the maps vanish behind many
+    layers, down to scales that XNNPACK does not take.
+    """
+    import keras  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization) and not np.any(layer.mean):
+            layer.adapt(images)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images[:8], training=True)
 
 
 def _from_keras_model(model: Any, calibration: Any) -> bytes:
