@@ -115,9 +115,10 @@ def test_a_range_in_training_follows_what_is_not_cut_off():
         model.add(layer)
     aware = quantize_aware(model, IMAGES)
     (ends,) = (each for each in aware.layers if isinstance(each, Ends) and each.before)
-    for _ in range(1000):
+    for _ in range(300):
         ends(np.array([-FAR, FAR], "float32"), training=True)
-    np.testing.assert_allclose([ends.low, ends.high], [-np.log(511), np.log(511)], rtol=1e-3)
+    # It moves by a hundredth of the way in a step.
+    np.testing.assert_allclose([ends.low, ends.high], [-np.log(511), np.log(511)], rtol=0.06)
 
 
 def test_few_values_far_from_all_others_take_no_steps():

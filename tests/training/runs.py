@@ -54,7 +54,8 @@ def start(out: Path, *arguments: Any, before: Callable[[], None] | None = None) 
         before: runs in that process first.
     """
     words = ["train", "--out", str(out), *map(str, arguments)]
-    process = _processes.Process(target=_command, args=(words, output(out), before))
+    printed = output(out)
+    process = _processes.Process(target=_command, args=(words, printed, before), name=str(printed))
     process.start()
     return process
 
@@ -99,7 +100,8 @@ def _command(words: list[str], printed: Path, before: Callable[[], None] | None)
 def wait_for(condition: Callable[[], Any], process: Any) -> None:
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.is_alive(), "the run has ended too early"
+        printed = Path(process.name)
+        assert process.is_alive(), printed.exists() and printed.read_text()[-2000:]
         assert time.monotonic() < deadline, "the run hangs"
         time.sleep(0.001)
 
