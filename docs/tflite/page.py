@@ -71,6 +71,7 @@ WHY = {
     "DEQUANTIZE": "of int4 kernels, so that they are unpacked for each image",
     "FULLY_CONNECTED": "with int4 kernels that are made float before",
     "GELU": "XNNPACK has it in float alone",
+    "MAX_POOL_2D": "of one pixel, the shortcut of ResNetV2: XNNPACK has no pooling of one",
     "MUL": "of the small constant in local response normalisation, as ADD",
     "EXP": "of local response normalisation; in float alone. The interpreter reads it from a table,"
     " which is fast",

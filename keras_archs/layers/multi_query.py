@@ -64,8 +64,10 @@ class MultiQueryAttention2D(Block):
             name=f"{name}_down",
         )
         norm = self.inner(BatchNormalization, momentum=0.9, epsilon=1e-5, name=f"{name}_norm")
-        conv.build(input_shape)
-        norm.build(input_shape)
+        # Of any size: `call` pads maps that would be smaller than the kernel.
+        shape = (None, None, None, input_shape[-1])
+        conv.build(shape)
+        norm.build(shape)
         return conv, norm
 
     def call(

@@ -60,15 +60,19 @@ def build(case, **arguments):
     return keras_archs.create_model(case.removesuffix("_bn"), **SMALL[case], **arguments)
 
 
+def min_size_of(case):
+    return keras_archs.registry.find(case.removesuffix("_bn")).family.min_size
+
+
 def size_of(case):
     """Pixels that the family takes at least, from 64 on."""
-    return max(64, keras_archs.registry.find(case.removesuffix("_bn")).family.min_size)
+    return max(64, min_size_of(case))
 
 
 @pytest.mark.parametrize(("channels", "pooling"), [(1, None), (3, "max"), (4, "avg")])
 @pytest.mark.parametrize("case", SMALL)
 def test_channels_and_pooling(case, channels, pooling):
-    shape = (size_of(case), size_of(case) + 17, channels)
+    shape = (min_size_of(case), min_size_of(case) + 17, channels)
     with symbolic():
         model = build(case, input_shape=shape, include_top=False, pooling=pooling)
     assert model.input_shape == (None, *shape)
