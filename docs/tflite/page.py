@@ -76,6 +76,7 @@ WHY = {
     "EXP": "of local response normalisation; in float alone. The interpreter reads it from a table,"
     " which is fast",
     "LOG": "as EXP",
+    "RELU": "of a sum that other operators take without it (Xception); in float alone",
     "RSQRT": "of layer norms; in float alone. The interpreter's own is slow, but there is one value"
     " for all channels",
     "SOFTMAX": "in float alone",

@@ -30,8 +30,10 @@ CASES = {
 # What XNNPACK leaves to the interpreter; docs/tflite.md says why.
 LEFT = {
     "dynamic": {"DEPTHWISE_CONV_2D"},
+    "none": {"MAX_POOL_2D"},
     "int8": {
-        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "LOG", "RSQRT", "SOFTMAX"),
+        *("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "EXP", "GELU", "LOG", "MAX_POOL_2D", "RELU"),
+        *("RSQRT", "SOFTMAX"),
     },
     "weight_int4": {"CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED"},
 }
