@@ -113,14 +113,9 @@ def write(row: Row) -> None:
 
     Page and picture are made anew.
     """
-    rows = _read()
-    places = [_key(other) for other in rows]
-    if _key(row) in places:
-        rows[places.index(_key(row))] = row
-    else:
-        rows.append(row)
+    merged = {_key(each): each for each in [*_read(), row]}
     order = list(EXPLAINED)
-    rows.sort(key=lambda row: order.index(row.section))
+    rows = sorted(merged.values(), key=lambda row: order.index(row.section))
     tables.write(CSV, map(dataclasses.asdict, rows))
     _draw(rows)
     PAGE.write_text(page(rows))
