@@ -14,9 +14,11 @@ from ai_edge_litert.tools import flatbuffer_utils
 from keras_archs.graph import every_call
 from tflite_export.fake_quantization.layers import CUT_OFF, THREE
 from tflite_export.fake_quantization.operations import FUNCTIONS, activation_of
+from tflite_export.rewording import gated_hard_swish
 
-_LOGISTIC, _ADD, _MUL = (
+_LOGISTIC, _HARD_SWISH, _ADD, _MUL = (
     schema.BuiltinOperator.LOGISTIC,
+    schema.BuiltinOperator.HARD_SWISH,
     schema.BuiltinOperator.ADD,
     schema.BuiltinOperator.MUL,
 )
@@ -30,7 +32,8 @@ _THIN = 1e-6
 def saturates(model: keras.Model) -> bool:
     """Whether a functional model has an activation that `narrowed` knows."""
     operations = [call.operation for call in every_call(model)]
-    inside = (FUNCTIONS.get(getattr(each, "activation", None)) for each in operations)
+    names = FUNCTIONS | {gated_hard_swish: "hard_silu"}
+    inside = (names.get(getattr(each, "activation", None)) for each in operations)
     return not CUT_OFF.keys().isdisjoint({*map(activation_of, operations), *inside})
 
 
@@ -124,6 +127,8 @@ def _users(model: Any) -> dict[int, list[str]]:
         uses = dict.fromkeys(operator.inputs, "")
         if kind == _LOGISTIC:
             uses[first], gates[result] = "sigmoid", (first, "silu")
+        elif kind == _HARD_SWISH:  # of a model that cannot be reworded
+            uses[first] = "hard_silu"
         elif kind == _ADD and _is_three_up_to_six(model, operator):
             uses[first], sums[result] = "hard_sigmoid", first
         elif kind == _MUL and first in sums:

@@ -103,6 +103,24 @@ def test_steps_lie_where_the_activation_changes(activation, gain, width, convert
     assert gain * error(model, ours) < error(model, theirs)
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_hard_swish_is_enough_whether_or_not_the_model_can_be_copied(copied):
+    """A model with a Lambda cannot, and keeps TFLite's own operator."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    taken = layers.Conv2D(4, 3, use_bias=False)
+    x = layers.Activation("hard_silu")(taken(image))
+    x = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, x if copied else layers.Lambda(lambda x: x * 2.0)(x))
+    (kernel,) = taken.get_weights()
+    kernel[..., 0] = 0
+    kernel[0, 0, 0, 0] = -FAR
+    taken.set_weights([kernel])
+    above = np.maximum(keras.Model(image, taken.output).predict(IMAGES, verbose=0), 0).max()
+    assert widest(by_the_converter(model)) > 1.5 * above
+    assert widest(calibrated(model)) < 1.1 * above + 3
+
+
 @pytest.mark.parametrize("convert", [calibrated, to_train])
 def test_what_goes_elsewhere_is_not_cut_off_where_the_sigmoid_ends(convert):
     assert widest(convert(network("sigmoid", beside=True))) > FAR / 2
