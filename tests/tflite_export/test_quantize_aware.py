@@ -113,9 +113,12 @@ def test_weights_are_rounded_by_channel(layer, plain, axes):
     layer.set_weights([kernel, 20.4 * steps])
     plain.build(images.shape)
     plain.set_weights([np.rint(kernel / scale) * scale, 20 * steps])
-    np.testing.assert_allclose(layer(images, ends), plain(images), rtol=1e-4, atol=1e-4)
+    outputs, sums, unit = layer(images, ends)
+    np.testing.assert_allclose(outputs, plain(images), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(sums, np.rint(sums))
+    np.testing.assert_allclose(outputs, layer.activation(sums * unit), rtol=1e-6)
     with tf.GradientTape(persistent=True) as tape:
-        sums = tf.reduce_sum(layer(images, ends) ** 2), tf.reduce_sum(plain(images) ** 2)
+        sums = tf.reduce_sum(layer(images, ends)[0] ** 2), tf.reduce_sum(plain(images) ** 2)
     for place in range(2):
         ours, theirs = (
             tape.gradient(total, each.trainable_variables[place].value)
@@ -221,7 +224,8 @@ def test_the_file_computes_as_the_model_does(make, tmp_path):
     # TFLite's own kernels round twice, and up what lies just below the middle of two steps.
     assert steps_off(interpreter, images, expected).max() <= 2
     steps = steps_off(open_file(to_int8(loaded), OpResolverType.AUTO), images, expected)
-    assert steps.max() <= 1
+    # Of what `attentive` has, products of matrices and softmax are TFLite's own kernels'.
+    assert steps.max() <= (1 if make is attentive else 0)
     assert np.mean(steps == 0) > 0.98
     scale, _ = interpreter.get_output_details()[0]["quantization"]
     assert np.ptp(expected) > 100 * scale, "the outputs are flat: a comparison would say nothing"
@@ -233,18 +237,31 @@ def steps_off(interpreter, images, expected):
     return np.abs(run(interpreter, images) - (np.rint(expected / scale) + zero))
 
 
-def test_a_deep_network_computes_as_its_file():
-    """28 layers as in a trained network, where one value on another step shows in all behind it."""
-    data = samples("mobilenet", 32, tested=50)
-    model = network("mobilenet", data, alpha=0.25)
-    aware = quantize_aware(model, data.train[:128])
+@pytest.mark.parametrize(
+    ("name", "side", "options"),
+    [
+        ("mobilenet", 32, {"alpha": 0.25}),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("vgg11", 32, {"batch_norm": True}),
+                ("inceptionv1", 48, {"batch_norm": True}),
+                ("resnet50", 32, {}),
+                ("mobilenetv3small", 48, {}),
+                ("efficientnetb0", 48, {}),
+                ("seresnet50", 32, {}),
+            )
+        ),
+    ],
+)
+def test_a_deep_network_computes_as_its_file(name, side, options):
+    """As in a trained network, one value on another step would show in all behind it."""
+    data = samples(name, side, tested=50)
+    aware = quantize_aware(network(name, data, **options), data.train[:128])
     interpreter = open_file(to_int8(aware), OpResolverType.AUTO)
     # As a graph, as it is trained: TensorFlow must not compute it otherwise.
-    steps = steps_off(interpreter, data.test, aware.predict(data.test, verbose=0))
-    assert np.mean(steps == 0) > 0.9
-    assert np.mean(steps <= 1) > 0.97
-    assert steps.mean() < 0.15
-    assert steps.max() <= 5
+    expected = aware.predict(data.test, verbose=0)
+    assert steps_off(interpreter, data.test, expected).max() == 0
 
 
 def open_file(content, kernels=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
@@ -259,7 +276,7 @@ def run(interpreter, images):
     scale, zero = source["quantization"]
     outputs = []
     for image in images:
-        steps = np.clip(np.rint(image / scale + zero), -128, 127)
+        steps = np.clip(np.rint(image / np.float32(scale)) + zero, -128, 127)
         interpreter.set_tensor(source["index"], steps[None].astype(np.int8))
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(target["index"])[0])

@@ -68,12 +68,11 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
         that layer; other layers take the range of their input besides, and concatenation and a ReLU
         of its own that of their output.
 
-        It rounds as an interpreter does by default, with XNNPACK: of equal inputs convolutions,
-        dense layers and activations make the same integers but for a few, which lie within 1e-4
-        of a step of the middle between two. In a deep network one of them moves many values behind
-        it: most logits are on the same step as the file's or the next one, some further off.
-        Without XNNPACK TFLite's kernels round twice, always up, and logits of deep networks are off
-        by one to five steps on the average; so may they be where XLA compiles the model.
+        It rounds as an interpreter does by default, with XNNPACK, to the last bit: logits are on
+        the same step as the file's. In a deep network a single value on another step would move
+        many behind it. So they are off by one to five steps on the average where TFLite's own
+        kernels compute, which round twice: without XNNPACK, and behind products of matrices and
+        softmax in the midst of a network, as of a non-local block.
 
         Refused are layers without an int8 version or none known here: local response normalisation
         (inceptionv1 without batch norm), layer normalisation (gcresnet) and self-attention with

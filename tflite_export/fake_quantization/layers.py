@@ -21,8 +21,6 @@ MOMENTUM = 0.99
 """What a moving range keeps of itself in a step."""
 LEAST = 1e-4
 """Upper end of a range that has seen nothing above zero: a step must not be zero."""
-FRACTION = 256
-"""Of a step: what XNNPACK rounds the ratio of two steps to."""
 HALFWAY = 1e-3
 """In steps: more than rounding errors, less than averages of whole steps that are not halfway."""
 
@@ -125,7 +123,7 @@ def step_of(ends: Range) -> Any:
     """The size of a step."""
     low, high = ends
     with constants():
-        return divided(high - low, 255)
+        return divided(tf.cast(high, tf.float64) - tf.cast(low, tf.float64), 255)
 
 
 @register
@@ -223,41 +221,3 @@ class FakeQuantize(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pooled": self.pooled}
-
-
-@register
-class Requantize(keras.layers.Layer):
-    """Moves values from the steps of one range to those of another one, as XNNPACK does it.
-
-    What lies halfway between two steps goes up. Leaky ReLU has a factor for each side of zero.
-
-    Args:
-        slope: of leaky ReLU below zero; 1 where values stay what they are.
-        fraction: of one the factors are whole multiples; None for those of float32, as of ReLU.
-
-    Args of a call: the exact outputs, the inputs, and the ranges of both.
-    """
-
-    def __init__(self, slope: float = 1.0, fraction: int | None = FRACTION, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.slope = slope
-        self.fraction = fraction
-
-    def call(self, outputs: Any, inputs: Any, inside: Range, behind: Range) -> Any:
-        if is_observing() or is_exporting():
-            return outputs
-        source, target = step_of(inside), step_of(behind)
-        above, below = (divided(factor * source, target) for factor in (1.0, self.slope))
-        if self.fraction:
-            above, below = (
-                ops.round(self.fraction * each) / self.fraction for each in (above, below)
-            )
-        steps = ops.round(inputs / source)
-        steps = ops.floor(steps * ops.where(steps < 0, below, above) + 0.5)
-        return outputs + ops.stop_gradient(steps * target - outputs)
-
-    def compute_output_spec(self, outputs: Any, *_: Any) -> Any:
-        return keras.KerasTensor(outputs.shape, outputs.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "slope": self.slope, "fraction": self.fraction}

@@ -43,7 +43,8 @@ PROBE = 1024.0
 # Keras does not export the classes of its operations, which go by their names, with layers that
 # compute the same.
 ARITHMETIC = {"Add", "Subtract", "Multiply"}
-NEW_RANGE = {"GlobalAveragePooling2D", "Mean", "Sum", "Matmul", "Concatenate"}
+MEANS = {"GlobalAveragePooling2D", "Mean", "Sum"}
+NEW_RANGE = {"Matmul", "Concatenate"}
 SAME_VALUES = {"Flatten", "Reshape", "Permute", "Transpose", "Squeeze", "ExpandDims", "GetItem"}
 SAME_VALUES |= {"Split", "ZeroPadding2D", "Pad", "Cropping2D"}
 SAME_VALUES |= {"Cast", "ConvertToTensor"}  # all are float32

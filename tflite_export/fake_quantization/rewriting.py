@@ -1,5 +1,6 @@
 """From a flat network to one with rounded kernels and a range for each tensor of the file."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,6 @@ from tflite_export.fake_quantization.layers import (
     FakeQuantize,
     Limits,
     Range,
-    Requantize,
 )
 from tflite_export.fake_quantization.operations import (
     AFFINE,
@@ -28,6 +28,7 @@ from tflite_export.fake_quantization.operations import (
     GATES,
     KERNELS,
     LIMITS,
+    MEANS,
     NEW_RANGE,
     PROBABILITIES,
     SAME_STEPS,
@@ -38,6 +39,7 @@ from tflite_export.fake_quantization.operations import (
     separate,
     unknown,
 )
+from tflite_export.fake_quantization.rounding import Product, Requantize, Sum, Unit
 
 Step = Callable[..., Any]
 """What is computed in place of a layer or operation, on the same arguments."""
@@ -84,6 +86,8 @@ class _Rewriter:
         # What has the range of tensors, by their identity; and the tensors, so that it stays one.
         self._ends_of: dict[int, Ends] = {}
         self._tensors: list[Any] = []
+        # How exact results come to lie on steps: a layer, made with these, called on those.
+        self._moves: dict[int, tuple[type, tuple[Any, ...], tuple[Any, ...]]] = {}
         self._begun = {id(each): self._with_range("input", each) for each in inputs}
 
     def _is_followed(self, call: Call) -> bool:
@@ -124,6 +128,8 @@ class _Rewriter:
             return lambda *args: self._arithmetic(operation, compute, *args)
         if name == "Concatenate" and id(operation) not in self._followed:
             return lambda parts: self._concatenate(operation, compute, parts)
+        if name in MEANS:
+            return lambda x, **kwargs: self._mean(operation, compute, x, **kwargs)
         if name in NEW_RANGE:
             return lambda *args, **kwargs: self._finish(operation, compute(*args, **kwargs))
         if name in SAME_VALUES | SAME_STEPS:
@@ -185,11 +191,30 @@ class _Rewriter:
             first, *middle, last = args[0]
             for each in middle:
                 name = self._name(f"{operation.name}_part")
-                first = self._with_range(
-                    name, type(operation)(name=name, dtype="float32")([first, each])
-                )
+                part = type(operation)(name=name, dtype="float32")
+                first = self._with_range(name, self._binary(part, [first, each]))
             args = ([first, last],)
-        return self._finish(operation, compute(*args))
+        return self._finish(operation, self._binary(compute, *args))
+
+    def _binary(self, compute: Step, *args: Any) -> Any:
+        x = compute(*args)
+        pair = keras.tree.flatten(args)
+        if any(id(each) not in self._ends_of for each in pair):  # a constant
+            return x
+        ranges = tuple(self._range(each) for each in pair)
+        if type(compute).__name__ == "Multiply":
+            unit = self._new(Unit, f"{x.name}_unit")(*ranges)
+            return self._exact(x, Product, (), x / unit, unit)
+        sign = -1 if type(compute).__name__ == "Subtract" else 1
+        return self._exact(x, Sum, (sign,), *pair, *ranges)
+
+    def _mean(self, operation: Any, compute: Step, x: Any, **kwargs: Any) -> Any:
+        outputs = compute(x, **kwargs)
+        count = 1
+        if type(operation).__name__ != "Sum":
+            count = math.prod(x.shape[1:]) // math.prod(outputs.shape[1:])
+        unit = self._new(Unit, f"{operation.name}_unit", count)(self._range(x))
+        return self._finish(operation, self._exact(outputs, Product, (), outputs / unit, unit))
 
     def _concatenate(self, operation: Any, compute: Step, parts: Any) -> Any:
         """Parts that have ranges of their own change to that of the whole."""
@@ -197,9 +222,10 @@ class _Rewriter:
         behind = ends(parts)
 
         def change(x: Any) -> Any:
+            name = f"{operation.name}_part"
             if id(x) not in self._ends_of:
-                return x
-            return self._new(Requantize, f"{operation.name}_part")(x, x, self._range(x), behind)
+                return self._moved(name, x, behind)
+            return self._new(Requantize, name)(x, behind, x, self._range(x))
 
         x = compute(keras.tree.map_structure(change, parts))
         return self._rounded(operation.name, x, ends, behind)
@@ -220,7 +246,7 @@ class _Rewriter:
         if activation in GATES:  # several operations in TFLite
             gate = self._gate(f"{name}_gate", GATES[activation], x)
             gated = self._new(layers.Multiply, f"{name}_gated")
-            return self._finish(operation, gated([x, gate]))
+            return self._finish(operation, self._binary(gated, [x, gate]))
         if activation == "hard_sigmoid":
             return self._gate(name, activation, x)
         # A ReLU behind a tensor that has steps of its own scales these.
@@ -228,13 +254,15 @@ class _Rewriter:
         if (scales or activation == "leaky_relu") and id(operation) not in self._followed:
             if activation == "leaky_relu":
                 slope = -float(compute(np.full((1, 1), -1.0, np.float32))[0, 0])
-                move = self._new(Requantize, f"{name}_steps", slope)
+                how: tuple[Any, ...] = (slope,)
             else:
-                move = self._new(Requantize, f"{name}_steps", 1.0, None)
-            ends, exact = self._new(Ends, f"{name}_ends"), compute(x)
-            behind = ends(exact)
-            return self._rounded(name, move(exact, x, self._range(x), behind), ends, behind)
-        return self._finish(operation, compute(x), LIMITS.get(activation))
+                how = (1.0, True)
+            exact = self._exact(compute(x), Requantize, how, x, self._range(x))
+            return self._with_range(name, exact)
+        outputs = compute(x)
+        if activation in FUSED and id(x) in self._moves:
+            self._moves[id(outputs)] = self._moves[id(x)]
+        return self._finish(operation, outputs, LIMITS.get(activation))
 
     def _gate(self, name: str, activation: str, x: Any) -> Any:
         if activation == "sigmoid":
@@ -244,9 +272,9 @@ class _Rewriter:
         return self._with_range(name, x * (1 / 6), (0.0, 1.0))
 
     def _with_weights(self, layer: Any, x: Any, weights: list[np.ndarray]) -> Any:
-        outputs = layer(x, self._range(x))
+        outputs, sums, unit = layer(x, self._range(x))
         layer.set_weights(weights)
-        return outputs
+        return self._exact(outputs, Product, (), sums, unit)
 
     def _finish(self, operation: Any, x: Any, limits: Limits | None = None) -> Any:
         if limits:
@@ -264,7 +292,19 @@ class _Rewriter:
         return self._rounded(name, x, ends, ends(x))
 
     def _rounded(self, name: str, x: Any, ends: Ends, found: Range) -> Any:
+        x = self._moved(name, x, found)
         return self._note(self._new(FakeQuantize, f"{name}_range")(x, found), ends)
+
+    def _exact(self, x: Any, kind: type, how: tuple[Any, ...], *sources: Any) -> Any:
+        self._moves[id(x)] = kind, how, sources
+        self._tensors.append(x)
+        return x
+
+    def _moved(self, name: str, x: Any, behind: Range) -> Any:
+        if id(x) not in self._moves:
+            return x
+        kind, how, sources = self._moves[id(x)]
+        return self._new(kind, f"{name}_steps", *how)(x, behind, *sources)
 
     def _range(self, x: Any) -> Range:
         """Of a tensor that has one; by a call on itself, so that a model can be cut behind it."""
