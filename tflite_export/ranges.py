@@ -62,27 +62,35 @@ class Spread:
         place = interpreter.get_input_details()[0]["index"]
         generator = np.random.default_rng(0)
         self._bins = {index: np.zeros(_BINS) for index in self._ranges}
+        self._ends: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for image in images:
             interpreter.set_tensor(place, image[None])
             interpreter.invoke()
             for index, (low, high) in self._ranges.items():
                 values = interpreter.get_tensor(index).ravel()
+                self._ends[index].append((values.min(), values.max()))
                 if values.size > _MOST:
                     values = values[generator.integers(values.size, size=_MOST)]
                 bins = (values.astype("float64") - low) * (_BINS / (high - low))
                 bins = np.clip(bins, 0, _BINS - 1).astype(int)
                 self._bins[index] += np.bincount(bins, minlength=_BINS)
 
-    def without(self, share: float) -> dict[int, tuple[float, float]]:
-        """Ends of each tensor, by its index, beyond which that share of its values lies on each
-        side. A tensor of one value has none."""
+    def without(self, share: float, images: float) -> dict[int, tuple[float, float]]:
+        """Ends of each tensor, by its index. A tensor of one value has none.
+
+        Args:
+            share: of its values that lies beyond the end on each side.
+            images: share of the images of which some value does.
+        """
         found = {}
         for index, counts in self._bins.items():
             edges: np.ndarray = np.linspace(*self._ranges[index], _BINS + 1)
             below: np.ndarray = np.cumsum(counts) / max(counts.sum(), 1)
             low = edges[np.searchsorted(below, share, "right")]
             high = edges[min(int(np.searchsorted(below, 1 - share)) + 1, _BINS)]
-            found[index] = (float(low), float(high))
+            least, most = np.sort(self._ends[index], axis=0).T
+            left = int(images * len(least))
+            found[index] = float(max(low, least[left])), float(min(high, most[-1 - left]))
         return found
 
 

@@ -169,6 +169,24 @@ def test_maps_of_one_value(kernel, bias):
     assert error(model, ours) < 1.1 * error(model, theirs) + 0.01
 
 
+def test_few_images_far_from_all_others_take_no_steps():
+    """In all of their pixels a colour is on that the others do not have, and counts a lot."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input(IMAGES.shape[1:])
+    conv = layers.Conv2D(8, 3, activation="silu")
+    x = layers.Dense(4)(layers.GlobalMaxPooling2D()(conv(image)))
+    model = keras.Model(image, layers.Softmax()(x))
+    kernel, bias = conv.get_weights()
+    kernel[:, :, 0] *= 50
+    conv.set_weights([kernel, bias])
+    images = IMAGES.copy()
+    images[..., 0] = 0
+    usual = images[1::20].copy()
+    images[::20, ..., 0] = 1
+    ours, theirs = lower(model, "int8", representative=images), by_the_converter(model, images)
+    assert 3 * error(model, ours, usual) < error(model, theirs, usual)
+
+
 def test_spread_is_numpy_s_quantile():
     model = network("sigmoid")
     converter = calibrating(model)
@@ -177,9 +195,17 @@ def test_spread_is_numpy_s_quantile():
     ).calibrated_model
     taken = keras.Model(model.input, model.get_layer("many").output)
     values = taken.predict(IMAGES, verbose=0)
-    wanted = np.quantile(values, [0.01, 0.99])
-    found = Spread(calibrated, IMAGES).without(0.01).values()
-    assert min(np.abs(np.subtract(ends, wanted)).max() for ends in found) < np.ptp(values) / 1000
+    spread = Spread(calibrated, IMAGES)
+
+    def is_among(wanted, found):
+        return min(np.abs(np.subtract(x, wanted)).max() for x in found.values()) < error
+
+    error = np.ptp(values) / 1000
+    assert is_among(np.quantile(values, [0.01, 0.99]), spread.without(0.01, 0.0))
+    values = values.reshape(len(IMAGES), -1)
+    tenth = np.sort(values.min(axis=1))[10], np.sort(values.max(axis=1))[-11]
+    assert is_among(tenth, spread.without(0.0, 0.1))
+    assert not is_among(tenth, spread.without(0.0, 0.0))
 
 
 def test_scores_from_sigmoid_are_right_where_all_are_far_from_zero():

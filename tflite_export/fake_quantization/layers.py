@@ -106,7 +106,7 @@ def zero_on_step(low: Any, high: Any) -> tuple[Any, Any]:
 
 
 Limits = tuple[float, float]
-END = math.log(511)
+END = math.log(512)
 """From here on a sigmoid is less than half a step, of 1/256, from its end."""
 CUT_OFF: dict[str, Limits] = {
     "sigmoid": (-END, END),

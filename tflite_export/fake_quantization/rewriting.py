@@ -39,7 +39,7 @@ from tflite_export.fake_quantization.operations import (
     separate,
     unknown,
 )
-from tflite_export.fake_quantization.rounding import Product, Requantize, Sum, Unit
+from tflite_export.fake_quantization.rounding import Product, Requantize, Sigmoid, Sum, Unit
 
 Step = Callable[..., Any]
 """What is computed in place of a layer or operation, on the same arguments."""
@@ -262,11 +262,14 @@ class _Rewriter:
         outputs = compute(x)
         if activation in FUSED and id(x) in self._moves:
             self._moves[id(outputs)] = self._moves[id(x)]
+        if activation == "sigmoid":
+            self._exact(outputs, Sigmoid, (), x, self._range(x))
         return self._finish(operation, outputs, LIMITS.get(activation))
 
     def _gate(self, name: str, activation: str, x: Any) -> Any:
         if activation == "sigmoid":
             gate = self._new(layers.Activation, name, "sigmoid")(x)
+            gate = self._exact(gate, Sigmoid, (), x, self._range(x))
             return self._with_range(name, gate, PROBABILITIES)
         x = self._with_range(f"{name}_relu6", ops.relu6(x + THREE), (0.0, 6.0))
         return self._with_range(name, x * (1 / 6), (0.0, 1.0))

@@ -126,6 +126,19 @@ class Sum(_Rounded):
 
 
 @register
+class Sigmoid(_Rounded):
+    """Sigmoids: the nearest step to the exact value, from which float32 is too far for some.
+
+    Args of a call: the results, their range, the inputs, and the range of these.
+    """
+
+    def steps(self, _: Any, target: Any, inputs: Any, inside: Range) -> Any:
+        source = step_of(inside)
+        exact = tf.sigmoid(tf.cast(ops.round(inputs / source) * source, tf.float64))
+        return tf.cast(tf.round(exact / tf.cast(target, tf.float64)), tf.float32)
+
+
+@register
 class Requantize(_Rounded):
     """Values that move from the steps of one range to those of another one, or a leaky ReLU's.
 
