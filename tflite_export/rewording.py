@@ -49,7 +49,7 @@ def reworded(model: keras.Model, integers: bool = False) -> keras.Model:
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if integers and activation_of(operation) == "hard_silu":  # an operation that is no layer
-            return gated_hard_swish(*args)
+            return layers.Activation(gated_hard_swish, name=operation.name)(*args)
         return operation(*args, **kwargs)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call, recursive=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from keras import layers
+from keras import layers, ops
 
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, quantize_aware
@@ -103,14 +103,20 @@ def test_steps_lie_where_the_activation_changes(activation, gain, width, convert
     assert gain * error(model, ours) < error(model, theirs)
 
 
-@pytest.mark.parametrize("copied", [True, False])
-def test_a_hard_swish_is_enough_whether_or_not_the_model_can_be_copied(copied):
+@pytest.mark.parametrize(
+    ("swish", "copied"),
+    [
+        (layers.Activation("hard_silu"), True),
+        (layers.Activation("hard_silu"), False),
+        (ops.hard_silu, True),
+    ],
+)
+def test_a_hard_swish_is_enough_whether_or_not_the_model_can_be_copied(swish, copied):
     """A model with a Lambda cannot, and keeps TFLite's own operator."""
     keras.utils.set_random_seed(1)
     image = keras.Input(IMAGES.shape[1:])
     taken = layers.Conv2D(4, 3, use_bias=False)
-    x = layers.Activation("hard_silu")(taken(image))
-    x = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dense(4)(layers.GlobalAveragePooling2D()(swish(taken(image))))
     model = keras.Model(image, x if copied else layers.Lambda(lambda x: x * 2.0)(x))
     (kernel,) = taken.get_weights()
     kernel[..., 0] = 0
