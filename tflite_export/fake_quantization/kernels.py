@@ -21,7 +21,12 @@ STEPS = 127
 
 
 class _Quantized:
-    """What the four have in common, in front of Keras' layer.
+    """What the four have in common, in front of Keras' layer: weights are rounded as in the file.
+
+    The kernel has 127 steps to each side of zero, of one size for each output channel, and the bias
+    the steps of the products that it is added to. All is added up in whole steps, as in the file:
+    float32 holds these sums exactly up to 2^24, while its errors in others would move values near
+    the middle between two steps.
 
     Args of a call: the inputs, and their range. Outputs: the results; how often they hold their
     unit, whole numbers of the same shape and dtype, before the activation; and the unit,
@@ -31,8 +36,28 @@ class _Quantized:
     axes: tuple[int, ...]
     """Those of the kernel that one output channel spans."""
 
-    def call(self, inputs: Any, ends: Range) -> Any:
-        return _compute(self, inputs, ends)
+    def call(self: Any, inputs: Any, ends: Range) -> tuple[Any, Any, Any]:
+        step = step_of(ends)
+        with constants():
+            kernel = ops.convert_to_tensor(self.kernel)
+            bias = ops.convert_to_tensor(self.bias) if self.use_bias else None
+            largest = ops.max(ops.abs(kernel), axis=self.axes, keepdims=True)
+            steps = ops.stop_gradient(divided(ops.where(largest > 0, largest, 1.0), STEPS))
+            unit = ops.reshape(steps, (-1,)) * step
+            if not is_observing():
+                kernel = whole(kernel / steps)
+                bias = None if bias is None else whole(bias / unit)
+            if is_exporting():
+                kernel = kernel * steps
+                bias = None if bias is None else bias * unit
+        in_steps = not (is_observing() or is_exporting())
+        sums = self.product(whole(inputs / step) if in_steps else inputs, kernel)
+        if bias is not None:
+            sums = ops.add(sums, bias)
+        outputs = sums * unit if in_steps else sums
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return outputs, sums, unit
 
     def compute_output_spec(self: Any, inputs: Any, *_: Any, **__: Any) -> Any:
         shape = self.compute_output_shape(inputs.shape)
@@ -85,34 +110,3 @@ class QuantizedDense(_Quantized, keras.layers.Dense):
 
     def product(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
-
-
-def _compute(layer: Any, inputs: Any, ends: Range) -> tuple[Any, Any, Any]:
-    """A layer's outputs with its weights rounded as in the file, in whole units, and the unit.
-
-    The kernel has 127 steps to each side of zero, of one size for each output channel, and the bias
-    the steps of the products that it is added to. All is added up in whole steps, as in the file:
-    float32 holds these sums exactly up to 2^24, while its errors in others would move values near
-    the middle between two steps.
-    """
-    step = step_of(ends)
-    with constants():
-        kernel = ops.convert_to_tensor(layer.kernel)
-        bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else None
-        largest = ops.max(ops.abs(kernel), axis=layer.axes, keepdims=True)
-        steps = ops.stop_gradient(divided(ops.where(largest > 0, largest, 1.0), STEPS))
-        unit = ops.reshape(steps, (-1,)) * step
-        if not is_observing():
-            kernel = whole(kernel / steps)
-            bias = None if bias is None else whole(bias / unit)
-        if is_exporting():
-            kernel = kernel * steps
-            bias = None if bias is None else bias * unit
-    in_steps = not (is_observing() or is_exporting())
-    sums = layer.product(whole(inputs / step) if in_steps else inputs, kernel)
-    if bias is not None:
-        sums = ops.add(sums, bias)
-    outputs = sums * unit if in_steps else sums
-    if layer.activation is not None:
-        outputs = layer.activation(outputs)
-    return outputs, sums, unit
