@@ -113,7 +113,7 @@ def assert_two_devices_are_one(job, folder):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
     out = tmp_path / "run"
     run_workers(out, workers, *job, "--strategy", "multiworker", before=without_batch_norm)
@@ -125,6 +125,7 @@ def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
         assert len(list((out / "tensorboard" / part).glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.slow
 def test_three_workers_with_batch_norm_hold_the_same(job, tmp_path):
     out = tmp_path / "run"
     run_workers(out, 3, *job, "--epochs", 1, "--strategy", "multiworker", before=with_batch_norm)

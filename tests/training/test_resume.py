@@ -28,7 +28,11 @@ KILLS = 10
 
 @pytest.mark.parametrize(
     ("precision", "epochs", "kills"),
-    [("float32", 5, KILLS), ("mixed_bfloat16", 2, 1), ("mixed_float16", 2, 1)],
+    [
+        ("float32", 5, KILLS),
+        ("mixed_bfloat16", 2, 1),
+        pytest.param("mixed_float16", 2, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_is_the_run_that_was_not(images, tmp_path, precision, epochs, kills):
     arguments = [*TINY, "--dataset", f"image_folder:{images}", "--epochs", epochs]

@@ -179,7 +179,9 @@ def test_weights_that_are_not_finite_are_no_beginning(images, tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision(images, tmp_path, precision):
     """With all that is done to gradients and scores."""
     more = {"optimizer": "lamb", "accumulate": 2, "clip_norm": 1.0, "ema": 0.9, "loss": "binary"}
@@ -256,7 +258,9 @@ def test_a_kill_while_the_first_or_an_earlier_run_goes(begin, images, tiny, monk
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("step", ["plot_curves", "write_report", "write_json"])
+@pytest.mark.parametrize(
+    "step", ["plot_curves", pytest.param("write_report", marks=pytest.mark.slow), "write_json"]
+)
 def test_a_full_disk_behind_the_last_epoch(begin, monkeypatch, step):
     out = begin()
 

@@ -200,7 +200,9 @@ def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
     assert_equal_runs(out, whole)
 
 
-@pytest.mark.parametrize("happening", [DiskFull, DiskFullInAnEpoch])
+@pytest.mark.parametrize(
+    "happening", [pytest.param(DiskFull, marks=pytest.mark.slow), DiskFullInAnEpoch]
+)
 def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path, happening):
     out = tmp_path / "run"
     assert finish(start(out, *arguments, before=happening.happen)) == 1
