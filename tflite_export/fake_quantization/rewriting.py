@@ -204,7 +204,7 @@ class _Rewriter:
         ranges = tuple(self._range(each) for each in pair)
         if type(compute).__name__ == "Multiply":
             unit = self._new(Unit, f"{x.name}_unit")(*ranges)
-            return self._exact(x, Product, (), x / unit, unit)
+            return self._exact(x, Product, (), ops.round(x / unit), unit)
         sign = -1 if type(compute).__name__ == "Subtract" else 1
         return self._exact(x, Sum, (sign,), *pair, *ranges)
 
@@ -214,7 +214,9 @@ class _Rewriter:
         if type(operation).__name__ != "Sum":
             count = math.prod(x.shape[1:]) // math.prod(outputs.shape[1:])
         unit = self._new(Unit, f"{operation.name}_unit", count)(self._range(x))
-        return self._finish(operation, self._exact(outputs, Product, (), outputs / unit, unit))
+        return self._finish(
+            operation, self._exact(outputs, Product, (), ops.round(outputs / unit), unit)
+        )
 
     def _concatenate(self, operation: Any, compute: Step, parts: Any) -> Any:
         """Parts that have ranges of their own change to that of the whole."""

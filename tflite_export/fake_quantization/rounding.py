@@ -32,6 +32,12 @@ _BITS, _BIAS = 23, 127
 """Of float32: how many the fraction has, and what is added to the exponent."""
 
 
+@tf.custom_gradient
+def _instead(outputs: Any, moved: Any) -> Any:  # noqa: ARG001  # the gradient goes to both
+    """`moved`, with the gradient of `outputs`."""
+    return moved, lambda gradient: (gradient, None)
+
+
 class _Rounded(keras.layers.Layer):
     """Exact results, moved to whole steps of the range that they will have.
 
@@ -42,8 +48,7 @@ class _Rounded(keras.layers.Layer):
         if is_observing() or is_exporting():
             return outputs
         target = step_of(behind)
-        moved = self.steps(outputs, target, *sources) * target
-        return outputs + ops.stop_gradient(moved - outputs)
+        return _instead(outputs, self.steps(outputs, target, *sources) * target)
 
     @abstractmethod
     def steps(self, outputs: Any, target: Any, *sources: Any) -> Any:
@@ -57,12 +62,12 @@ class _Rounded(keras.layers.Layer):
 class Product(_Rounded):
     """Convolutions, dense layers, products and means: halfway between two steps goes to the even.
 
-    Args of a call: the exact results, their range, how often they hold their unit, before a ReLU,
-    and the unit.
+    Args of a call: the exact results, their range, how often they hold their unit, a whole number
+    from before a ReLU, and the unit.
     """
 
     def steps(self, _: Any, target: Any, count: Any, unit: Any) -> Any:
-        return ops.round(ops.round(count) * divided(unit, target))
+        return tf.round(count * divided(unit, target))
 
 
 @register
@@ -116,7 +121,7 @@ class Sum(_Rounded):
         unit = 2.0 ** tf.cast(exponent - _DIGITS, tf.float64)
         # Up to 30 bits: exact in float64 alone.
         total = sum(
-            tf.cast(ops.round(x / step), tf.float64) * tf.round(tf.cast(ratio, tf.float64) / unit)
+            tf.cast(tf.round(x / step), tf.float64) * tf.round(tf.cast(ratio, tf.float64) / unit)
             for x, step, ratio in zip((first, self.sign * second), steps, ratios, strict=True)
         )
         return tf.cast(tf.floor(total * unit + 0.5), tf.float32)
@@ -134,8 +139,11 @@ class Sigmoid(_Rounded):
 
     def steps(self, _: Any, target: Any, inputs: Any, inside: Range) -> Any:
         source = step_of(inside)
-        exact = tf.sigmoid(tf.cast(ops.round(inputs / source) * source, tf.float64))
-        return tf.cast(tf.round(exact / tf.cast(target, tf.float64)), tf.float32)
+        least = tf.round(inside[0] / source)
+        every = tf.cast((least + tf.range(256.0)) * source, tf.float64)
+        table = tf.round(tf.sigmoid(every) / tf.cast(target, tf.float64))
+        places = tf.cast(tf.round(inputs / source) - least, tf.int32)
+        return tf.gather(tf.cast(table, tf.float32), places)
 
 
 @register
@@ -160,9 +168,9 @@ class Requantize(_Rounded):
         source = step_of(inside)
         above, below = (divided(factor * source, target) for factor in (1.0, self.slope))
         if not self.exact:
-            above, below = (ops.round(_FRACTION * each) / _FRACTION for each in (above, below))
-        steps = ops.round(inputs / source)
-        return ops.floor(steps * ops.where(steps < 0, below, above) + 0.5)
+            above, below = (tf.round(_FRACTION * each) / _FRACTION for each in (above, below))
+        steps = tf.round(inputs / source)
+        return tf.floor(steps * tf.where(steps < 0, below, above) + 0.5)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slope": self.slope, "exact": self.exact}
