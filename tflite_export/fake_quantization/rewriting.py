@@ -196,15 +196,15 @@ class _Rewriter:
             args = ([first, last],)
         return self._finish(operation, self._binary(compute, *args))
 
-    def _binary(self, compute: Step, *args: Any) -> Any:
+    def _binary(self, compute: Any, *args: Any) -> Any:
+        """A sum, difference or product of two, or of one and a constant."""
         x = compute(*args)
         pair = keras.tree.flatten(args)
         if any(id(each) not in self._ends_of for each in pair):  # a constant
             return x
         ranges = tuple(self._range(each) for each in pair)
         if type(compute).__name__ == "Multiply":
-            unit = self._new(Unit, f"{x.name}_unit")(*ranges)
-            return self._exact(x, Product, (), ops.round(x / unit), unit)
+            return self._product(x, self._new(Unit, f"{compute.name}_unit")(*ranges))
         sign = -1 if type(compute).__name__ == "Subtract" else 1
         return self._exact(x, Sum, (sign,), *pair, *ranges)
 
@@ -214,9 +214,10 @@ class _Rewriter:
         if type(operation).__name__ != "Sum":
             count = math.prod(x.shape[1:]) // math.prod(outputs.shape[1:])
         unit = self._new(Unit, f"{operation.name}_unit", count)(self._range(x))
-        return self._finish(
-            operation, self._exact(outputs, Product, (), ops.round(outputs / unit), unit)
-        )
+        return self._finish(operation, self._product(outputs, unit))
+
+    def _product(self, x: Any, unit: Any) -> Any:
+        return self._exact(x, Product, (), ops.round(x / unit), unit)
 
     def _concatenate(self, operation: Any, compute: Step, parts: Any) -> Any:
         """Parts that have ranges of their own change to that of the whole."""
@@ -301,6 +302,7 @@ class _Rewriter:
         return self._note(self._new(FakeQuantize, f"{name}_range")(x, found), ends)
 
     def _exact(self, x: Any, kind: type, how: tuple[Any, ...], *sources: Any) -> Any:
+        """Notes how `x` is to be moved to the steps of its range, as soon as it has one."""
         self._moves[id(x)] = kind, how, sources
         self._tensors.append(x)
         return x
