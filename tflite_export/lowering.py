@@ -1,6 +1,5 @@
 """From a Keras model to the bytes of a TFLite file."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -12,11 +11,10 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 from tflite_export.converting import built_in_alone, make_converter
 from tflite_export.fake_quantization import is_quantize_aware, to_int8
-from tflite_export.flatbuffer import with_kernels_in_reach, with_own_biases, with_uint8_ends
+from tflite_export.flatbuffer import with_own_biases, with_uint8_ends
 from tflite_export.images import check_images
 from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
 from tflite_export.quantizing import Keep, keeper, quantize_calibrated, quantize_weights
-from tflite_export.ranges import saturates
 from tflite_export.reach import in_reach
 from tflite_export.steps import steps
 
@@ -129,30 +127,15 @@ def lower(
             ]
         if kind == "int8":
             assert representative is not None
-            return _int8(converter, representative, io or "int8", keep, narrow=saturates(clean))
+            return _int8(converter, representative, io or "int8", keep)
         content = converter.convert()
         return with_own_biases(content) if kind == "int16x8" else content
 
 
 def _int8(
-    converter: tf.lite.TFLiteConverter,
-    representative: np.ndarray,
-    io: Io,
-    keep: Keep | None,
-    narrow: bool,
+    converter: tf.lite.TFLiteConverter, representative: np.ndarray, io: Io, keep: Keep | None
 ) -> bytes:
-    if keep or narrow:
-        content = quantize_calibrated(
-            converter, representative, keep=keep, float_ends=io == "float32", narrow=narrow
-        )
-    else:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        if io != "float32":
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        with warnings.catch_warnings():
-            # The converter misses statistics of the input, which the representative images give.
-            warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-            content = with_kernels_in_reach(converter.convert())
+    content = quantize_calibrated(converter, representative, keep=keep, float_ends=io == "float32")
     _check_integer(content, set(keep(content)) if keep else set())
     return with_uint8_ends(content) if io == "uint8" else content
 

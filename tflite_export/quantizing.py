@@ -103,18 +103,18 @@ def quantize_calibrated(
     *,
     keep: Keep | None,
     float_ends: bool,
-    narrow: bool,
 ) -> bytes:
-    """An int8 file with some steps in float, or with narrow ranges; its kernels are in reach.
+    """An int8 file, with some steps in float if asked for; its kernels are in reach.
+
+    Ranges may be cut off, see `narrowed`. How far, the images decide: of some files that is taken
+    whose scores for most of them are nearest to those in float: a few images may have values far
+    out, which nothing but their own scores needs.
 
     Args:
         converter: has optimizations and representative images.
         images: those.
         keep: which steps stay in float, if any.
         float_ends: whether input and output are float32 rather than int8.
-        narrow: whether ranges may be cut off, see `narrowed`. How far, the images decide: of some
-            files that is taken whose scores for most of them are nearest to those in float: a
-            few images may have values far out, which nothing but their own scores needs.
 
     Raises:
         InputError: no step is left for int8.
@@ -135,8 +135,6 @@ def quantize_calibrated(
             if len(kept) == len(steps(calibrated)):
                 raise InputError("keep_float leaves nothing of the model for int8.")
             debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
-    if not narrow:
-        return with_kernels_in_reach(debugger.get_nondebug_quantized_model())
     images = images[:: -(-len(images) // _LOOKED_AT)]
     exact, spread = Classifier(calibrated).predict(images), Spread(calibrated, images)
     found = []

@@ -5,16 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 
-from keras_archs.graph import every_call
 from tflite_export.fake_quantization.layers import CUT_OFF, THREE
-from tflite_export.fake_quantization.operations import FUNCTIONS, activation_of
-from tflite_export.rewording import gated_hard_swish
 
 _LOGISTIC, _HARD_SWISH, _ADD, _MUL = (
     schema.BuiltinOperator.LOGISTIC,
@@ -27,14 +23,6 @@ _MOST = 1 << 16
 """Values of a tensor that are counted for an image: of more, as many are drawn."""
 _THIN = 1e-6
 """Of a value: a range this narrow holds nothing but it."""
-
-
-def saturates(model: keras.Model) -> bool:
-    """Whether a functional model has an activation that `narrowed` knows."""
-    operations = [call.operation for call in every_call(model)]
-    names = FUNCTIONS | {gated_hard_swish: "hard_silu"}
-    inside = (names.get(getattr(each, "activation", None)) for each in operations)
-    return not CUT_OFF.keys().isdisjoint({*map(activation_of, operations), *inside})
 
 
 class Spread:
