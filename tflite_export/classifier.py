@@ -154,6 +154,19 @@ def best_class(scores: np.ndarray, probabilities: bool) -> np.ndarray:
     return (scores[:, 0] > (0.5 if probabilities else 0)).astype(int)
 
 
+def probabilities(logits: np.ndarray, independent: bool = False) -> np.ndarray:
+    """Those of logits, [n, scores].
+
+    Args:
+        logits: of one network; a single one is of the second of two classes.
+        independent: whether each score has a sigmoid of its own instead of a softmax of all.
+    """
+    if independent or logits.shape[1] == 1:
+        return 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid, without an overflow
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class _Tensor:
     """An input or output; if it is of integers it stands for `scale * (integer - zero_point)`."""

@@ -29,7 +29,8 @@ def predict(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     with _quiet():
-        from tflite_export.classifier import Classifier  # noqa: PLC0415  # not for --help
+        # Not for --help.
+        from tflite_export.classifier import Classifier, probabilities  # noqa: PLC0415
 
         classifier = Classifier(options.model, options.threads)
     metadata = classifier.metadata
@@ -47,13 +48,9 @@ def predict(arguments: Sequence[str]) -> None:
     images = [read_image(path, metadata.image_shape, metadata.crop) for path in options.images]
     # One after the other, for as floats they take four times the memory.
     scores = np.concatenate([classifier.predict(metadata.preprocess(x[None])) for x in images])
-    single = classifier.scores == 1
-    if not metadata.probabilities and (single or metadata.activation == "sigmoid"):
-        scores = 0.5 + 0.5 * np.tanh(0.5 * scores)  # the sigmoid, without an overflow
-    elif not metadata.probabilities:
-        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores = exponentials / exponentials.sum(axis=1, keepdims=True)
-    if single:
+    if not metadata.probabilities:
+        scores = probabilities(scores, independent=metadata.activation == "sigmoid")
+    if classifier.scores == 1:
         scores = np.hstack([1 - scores, scores])
     for path, row in zip(options.images, scores, strict=True):
         print(path)

@@ -1,6 +1,5 @@
 """Files with some layers left in float, and files whose weights alone are in integers."""
 
-import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +11,8 @@ from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
-from tflite_export.classifier import Classifier
+from tflite_export.classifier import Classifier, probabilities
+from tflite_export.file_graph import Graph
 from tflite_export.flatbuffer import with_kernels_in_reach
 from tflite_export.preparing import MADE, ending
 from tflite_export.ranges import Spread, narrowed
@@ -24,8 +24,6 @@ Keep = Callable[[bytes], list[str]]
 _FEW = 0.1
 _CUTS = (0.0, 0.0), (0.0, _FEW), (1e-4, _FEW), (1e-3, _FEW)
 """Of the values of a tensor, and of the images, that may lie beyond each end of its range."""
-_LOOKED_AT = 100
-"""Images that tell which of them is the best."""
 _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
 
 
@@ -107,8 +105,8 @@ def quantize_calibrated(
     """An int8 file, with some steps in float if asked for; its kernels are in reach.
 
     Ranges may be cut off, see `narrowed`. How far, the images decide: of some files that is taken
-    whose scores for most of them are nearest to those in float: a few images may have values far
-    out, which nothing but their own scores needs.
+    whose probabilities are nearest to those in float, over all images. An image far from all others
+    counts for that no more than another one: for nothing if its class stays as sure as it is.
 
     Args:
         converter: has optimizations and representative images.
@@ -135,13 +133,16 @@ def quantize_calibrated(
             if len(kept) == len(steps(calibrated)):
                 raise InputError("keep_float leaves nothing of the model for int8.")
             debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
-    images = images[:: -(-len(images) // _LOOKED_AT)]
-    exact, spread = Classifier(calibrated).predict(images), Spread(calibrated, images)
+    sure = Graph.read(calibrated).gives_probabilities()
+
+    def said(content: bytes) -> np.ndarray:
+        scores = Classifier(content).predict(images)
+        return scores if sure else probabilities(scores)
+
+    exact, spread = said(calibrated), Spread(calibrated, images)
     found = []
     for cut in _CUTS:
         debugger.calibrated_model = narrowed(calibrated, spread.without(*cut))
         content = with_kernels_in_reach(debugger.get_nondebug_quantized_model())
-        errors = np.square(Classifier(content).predict(images) - exact).mean(axis=1)
-        most = math.ceil((1 - _FEW) * len(errors))
-        found.append((np.sort(errors)[:most].mean(), cut, content))
+        found.append((np.abs(said(content) - exact).mean(), cut, content))
     return min(found)[-1]

@@ -23,6 +23,9 @@ _MOST = 1 << 16
 """Values of a tensor that are counted for an image: of more, as many are drawn."""
 _THIN = 1e-6
 """Of a value: a range this narrow holds nothing but it."""
+_LEAST = 1 / 4096
+"""Of a range: where less would be left, what lies far out is all there is, and TFLite ends the
+process for a sum whose steps are that far out of proportion."""
 
 
 class Spread:
@@ -64,21 +67,26 @@ class Spread:
                 self._bins[index] += np.bincount(bins, minlength=_BINS)
 
     def without(self, share: float, images: float) -> dict[int, tuple[float, float]]:
-        """Ends of each tensor, by its index. A tensor of one value has none.
+        """Ends of the tensors, by their index, beyond which lie rare values alone.
 
         Args:
-            share: of its values that lies beyond the end on each side.
-            images: share of the images of which some value does.
+            share: of a tensor's values, beyond each end.
+            images: share of those that have all values beyond an end; with both given, the nearer
+                end holds.
         """
         found = {}
-        for index, counts in self._bins.items():
-            edges: np.ndarray = np.linspace(*self._ranges[index], _BINS + 1)
-            below: np.ndarray = np.cumsum(counts) / max(counts.sum(), 1)
-            low = edges[np.searchsorted(below, share, "right")]
-            high = edges[min(int(np.searchsorted(below, 1 - share)) + 1, _BINS)]
-            least, most = np.sort(self._ends[index], axis=0).T
-            left = int(images * len(least))
-            found[index] = float(max(low, least[left])), float(min(high, most[-1 - left]))
+        for index, measured in self._ranges.items():
+            low, high = measured
+            if left := int(images * len(self._ends[index])):
+                least, most = np.sort(self._ends[index], axis=0).T
+                low, high = max(low, least[left]), min(high, most[-1 - left])
+            if share:
+                edges: np.ndarray = np.linspace(*measured, _BINS + 1)
+                below: np.ndarray = np.cumsum(self._bins[index]) / self._bins[index].sum()
+                low = max(low, edges[np.searchsorted(below, share, "right")])
+                high = min(high, edges[min(int(np.searchsorted(below, 1 - share)) + 1, _BINS)])
+            if _width(low, high) > _LEAST * _width(*measured):
+                found[index] = float(low), float(high)
         return found
 
 
@@ -146,6 +154,11 @@ def _is_three_up_to_six(model: Any, addition: Any) -> bool:
     if kind != schema.ActivationFunctionType.RELU6 or data is None or len(data) != 4:
         return False
     return bool(np.isclose(np.frombuffer(bytes(bytearray(data)), np.float32)[0], THREE, 1e-4))
+
+
+def _width(low: float, high: float) -> float:
+    """Of a range of int8, which has zero in it."""
+    return max(high, 0.0) - min(low, 0.0)
 
 
 def _ends(tensor: Any) -> tuple[float, float]:

@@ -76,8 +76,8 @@ def widest(content):
     )
 
 
-def calibrated(model):
-    return lower(model, "int8", representative=IMAGES)
+def calibrated(model, images=IMAGES):
+    return lower(model, "int8", representative=images)
 
 
 def to_train(model):
@@ -159,7 +159,7 @@ def test_few_values_far_from_all_others_take_no_steps():
     images = IMAGES.copy()
     images[..., 0] = 0
     images[::2, 5, 5, 0] = 1
-    ours, theirs = lower(model, "int8", representative=images), by_the_converter(model, images)
+    ours, theirs = calibrated(model, images), by_the_converter(model, images)
     assert 5 * error(model, ours, images) < error(model, theirs, images)
 
 
@@ -171,7 +171,7 @@ def test_maps_of_one_value(kernel, bias):
     x = layers.Concatenate()([conv(image), image])
     model = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
     conv.set_weights([np.full(conv.kernel.shape, kernel), np.full(4, bias)])
-    ours, theirs = lower(model, "int8", representative=IMAGES), by_the_converter(model)
+    ours, theirs = calibrated(model), by_the_converter(model)
     assert error(model, ours) < 1.1 * error(model, theirs) + 0.01
 
 
@@ -191,8 +191,48 @@ def test_few_images_far_from_all_others_take_no_steps(activation):
     images[..., 0] = 0
     usual = images[1::20].copy()
     images[::20, ..., 0] = 1
-    ours, theirs = lower(model, "int8", representative=images), by_the_converter(model, images)
+    ours, theirs = calibrated(model, images), by_the_converter(model, images)
     assert 3 * error(model, ours, usual) < error(model, theirs, usual)
+
+
+def test_a_class_of_few_images_far_from_all_others_is_not_given_up():
+    """It has four images in 100, which a range of all others would make like its neighbour's."""
+    classes, pixels = 25, 64
+    labels = np.arange(100) % classes
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 0.02, (len(labels), pixels))
+    images[np.arange(len(labels)), np.minimum(labels, classes - 2)] = 1.0
+    images[labels == classes - 1] *= 10
+    images = np.float32(images.reshape(-1, 8, 8, 1))
+    image = keras.Input(images.shape[1:])
+    x = layers.Flatten()(layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones")(image))
+    end = layers.Dense(classes, activation="softmax")
+    model = keras.Model(image, end(x))
+    kernel, bias = np.zeros((pixels, classes)), np.zeros(classes)
+    kernel[range(classes - 1), range(classes - 1)] = 4
+    kernel[classes - 2, classes - 1], bias[classes - 1] = 8, -12
+    end.set_weights([kernel, bias])
+    scores = Classifier(calibrated(model, images)).predict(images)
+    np.testing.assert_array_equal(scores.argmax(axis=1), labels)
+
+
+@pytest.mark.parametrize("join", [layers.Add(), layers.Subtract()])
+def test_a_tensor_that_few_images_alone_reach_keeps_its_range(join):
+    """Without it, TFLite would end the process for the sum, and the branch give nothing."""
+    keras.utils.set_random_seed(1)
+    images = np.abs(IMAGES) / np.abs(IMAGES).max()
+    images[::25] *= 3
+    image = keras.Input(images.shape[1:])
+    convs = [layers.Conv2D(4, 1), layers.Conv2D(4, 1)]
+    # Pooled, so that the convolutions do not become one with what joins them.
+    parts = [layers.MaxPooling2D(3, 1, "same")(conv(image)) for conv in convs]
+    rare = layers.GlobalAveragePooling2D()(layers.ReLU()(join(parts)))
+    usual = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, layers.Dense(3)(layers.Concatenate()([rare, usual])))
+    for conv, sign in zip(convs, (1, 1 if isinstance(join, layers.Add) else -1), strict=True):
+        kernel = 10 * np.abs(conv.get_weights()[0])
+        conv.set_weights([sign * kernel, -sign * 1.2 * kernel.sum(axis=(0, 1, 2))])
+    assert error(model, calibrated(model, images), images) < 0.05
 
 
 def test_spread_is_numpy_s_quantile():
@@ -223,5 +263,5 @@ def test_scores_from_sigmoid_are_right_where_all_are_far_from_zero():
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
     x = layers.Dense(3, bias_initializer=keras.initializers.Constant(-40.0))(x)
     model = keras.Model(image, layers.Activation("sigmoid")(x))
-    scores = Classifier(lower(model, "int8", representative=IMAGES)).predict(IMAGES)
+    scores = Classifier(calibrated(model)).predict(IMAGES)
     assert scores.max() < 1 / 128
