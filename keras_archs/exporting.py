@@ -1,6 +1,7 @@
 """What the command `export` does: a file from a run, a .keras file or a name, checked and kept."""
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES
 from tflite_export.debugging import check_layers
 from tflite_export.fake_quantization import is_quantize_aware
+from tflite_export.images import PICTURES
 from tflite_export.lowering import CALIBRATED
 from tflite_export.preparing import image_shape
 from tflite_export.quantizing import check_names
@@ -160,7 +162,7 @@ def _page(name: str, made: tflite_export.Conversion) -> str:
         ]
         if made.report.profile:
             parts += ["## Time of its operators", f"```\n{made.report.profile}\n```"]
-    if tflite_export.read_metadata(made.content):
+    if (facts := tflite_export.read_metadata(made.content)) and facts.image_shape[-1] in PICTURES:
         programs = tflite_export.Snippets.of(made.content, name)
         parts += ["## How to call it", f"`keras-archs predict {name} IMAGE`, or:", str(programs)]
     return "\n\n".join([f"# {name}", *filter(None, parts)]).rstrip() + "\n" if parts else ""
@@ -169,10 +171,26 @@ def _page(name: str, made: tflite_export.Conversion) -> str:
 def _check_targets(target: Path, overwrite: bool) -> None:
     if target.suffix != ".tflite":
         raise InputError(f"--out must end in .tflite, got {str(target)!r}.")
+    for path in map(target.with_suffix, (".json", ".md")):
+        if path.is_file() and not _is_of_an_export(path, target.name):
+            raise InputError(
+                f"--out={str(target)!r}: {path.name!r} beside it is not of an earlier export."
+                " Move it away, or give another name."
+            )
     for suffix in (target.suffix, ".json", ".md"):
         check_target(target.with_suffix(suffix), overwrite)
     for suffix in (".rejected.tflite", ".rejected.json"):  # see `ParityError.keep_aside`
         check_target(target.with_suffix(suffix), overwrite=True)
+
+
+def _is_of_an_export(path: Path, name: str) -> bool:
+    text = path.read_text("utf-8", errors="replace")
+    if path.suffix == ".md":
+        return text.startswith(f"# {name}\n")
+    try:
+        return {"quantize", "size_bytes"} <= set(json.loads(text))
+    except (ValueError, TypeError):
+        return False
 
 
 def _source(place: str, preprocessing: str | None) -> Source:

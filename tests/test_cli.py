@@ -259,7 +259,8 @@ def test_folders_of_pictures_with_faults(call, pictures, tmp_path):
 BAD_EXPORT = [
     (["--quantize", "int4"], ["'int4'", "int8"]),
     (["--threads", "0"], ["threads", "0"]),
-    (["--quantize", "int8", "--calibration-size", "3"], ["representative", "50", "3"]),
+    (["--quantize", "int8", "--calibration-size", "3"], ["--calibration-size", "50", "3"]),
+    (["--test-images", "0"], ["--test-images", "1", "0"]),
     (["--min-agreement", "99"], ["min_agreement", "from 0 to 1", "99"]),
     (["--auto"], ["auto", "int8", "'none'"]),
     (["--dataset", "image_folder:nowhere"], ["nowhere"]),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tflite_export.lowering import KINDS
     from tflite_export.metadata import Metadata, attach, read_metadata
     from tflite_export.profiler import OperatorTime, Profile
-    from tflite_export.report import Report, compare
+    from tflite_export.report import Report
     from tflite_export.snippets import Snippets
     from tflite_export.sources import Source
 
@@ -32,7 +32,7 @@ _MODULES = {
     "lowering": ["KINDS"],
     "metadata": ["Metadata", "attach", "read_metadata"],
     "profiler": ["OperatorTime", "Profile"],
-    "report": ["Report", "compare"],
+    "report": ["Report"],
     "snippets": ["Snippets"],
     "sources": ["Source"],
 }
@@ -53,7 +53,6 @@ __all__ = [
     "Source",
     "attach",
     "calibration_set",
-    "compare",
     "convert",
     "debug",
     "is_quantize_aware",

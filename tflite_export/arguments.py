@@ -42,7 +42,7 @@ def check_settings(
         raise InputError(
             f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
         )
-    if threads < 1:
+    if not isinstance(threads, int) or threads < 1:
         raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
     return bound
 

@@ -28,7 +28,7 @@ from tflite_export.metadata import Metadata, attach
 from tflite_export.parity import Parity, keras_scores
 from tflite_export.preparing import PIXELS, Scores, image_shape, own_activation, unfolded
 from tflite_export.quantizing import check_names
-from tflite_export.report import Report, compare
+from tflite_export.report import Report
 from tflite_export.sources import Source, open_source
 
 TEST_IMAGES = 2000
@@ -193,15 +193,7 @@ def convert(
             layers,
             lambda found: not bound.broken_by(found[1]),
         )
-    report = compare(
-        model,
-        conversion,
-        seen,
-        labels,
-        threads=threads,
-        parity=parity,
-        whole_bytes=whole_bytes,
-    )
+    report = Report.for_file(conversion, parity, seen[0], threads=threads, whole_bytes=whole_bytes)
     if bound.broken_by(report):
         raise ParityError(conversion.content, report, bound)
     return replace(conversion, report=report)

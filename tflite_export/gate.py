@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,18 +72,18 @@ def bound_for(
         InputError: the kind is unknown, `min_agreement` is no fraction, or `max_error` is not
             positive.
     """
-    if quantize not in BOUNDS:
+    if quantize not in [*BOUNDS]:  # a list is in no dictionary, nor is it asked for
         raise InputError(
             f"quantize must be one of {', '.join(BOUNDS)}, got {quantize!r}."
             + did_you_mean(str(quantize), BOUNDS)
         )
     bound = BOUNDS[quantize]
     if min_agreement is not None:
-        if not 0 <= min_agreement <= 1:
+        if not isinstance(min_agreement, Real) or not 0 <= min_agreement <= 1:
             raise InputError(f"min_agreement must be from 0 to 1, got {min_agreement!r}.")
         bound = replace(bound, min_agreement=min_agreement, reason="As given.")
     if max_error is not None:
-        if not max_error > 0:
+        if not isinstance(max_error, Real) or not max_error > 0:
             raise InputError(f"max_error must be greater than 0, got {max_error!r}.")
         bound = replace(bound, max_error=max_error, reason="As given.")
     return bound

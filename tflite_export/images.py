@@ -6,6 +6,9 @@ import numpy as np
 
 from tflite_export.errors import input_error
 
+PICTURES = 1, 3
+"""Channels of image files: gray, or red, green and blue."""
+
 
 def check_images(name: str, images: np.ndarray, shape: tuple[int, int, int]) -> None:
     """Raises an InputError unless `images` is a finite float32 array [n, *shape] with n >= 1."""
@@ -35,11 +38,16 @@ def read_image(
         crop: the centred square of this share of the shorter side is taken; None for all.
 
     Raises:
-        ValueError: the file is missing, not an image, damaged or too large.
+        ValueError: the file is missing, not an image, damaged or too large, or `shape` has other
+            channels.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415  # predictions on arrays do without it
 
     height, width, channels = shape
+    if channels not in PICTURES:
+        raise input_error(
+            f"{str(path)!r} is a picture, which has 1 or 3 channels; the network takes {channels}."
+        )
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)

@@ -1,6 +1,6 @@
 """From a Keras model to the bytes of a TFLite file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import keras
@@ -178,7 +178,7 @@ def check_quantize_aware(model: keras.Model, kind: Quantize, **changes: bool) ->
 
 
 def check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
-    if isinstance(keep_float, str):
+    if isinstance(keep_float, str) or not isinstance(keep_float, Iterable):
         raise InputError(f"keep_float must be a list of names of layers, got {keep_float!r}.")
     if keep_float and kind not in SELECTIVE:
         raise InputError(

@@ -1,5 +1,6 @@
 """The command line's door: `predict` without TensorFlow, all else through `keras_archs.cli`."""
 
+import os
 import sys
 
 
@@ -18,8 +19,12 @@ def _predict() -> None:
 
     try:
         predict(sys.argv[2:])
+        sys.stdout.flush()
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,20 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-import keras
 import numpy as np
 
 from keras_archs.files import write_target
 from tflite_export.classifier import Classifier, Latency
-from tflite_export.file_graph import Graph
-from tflite_export.images import check_images
 from tflite_export.operators import arena_bytes
-from tflite_export.parity import Parity, check_labels, keras_scores
+from tflite_export.parity import Parity
 from tflite_export.profiler import Profile
 
 
 class File(Protocol):
-    """What `convert` makes, as far as it is compared."""
+    """What `convert` makes, as far as it is measured."""
 
     @property
     def quantize(self) -> str: ...
@@ -60,6 +57,41 @@ class Report(Parity):
     processor: str
     cores: int
     versions: dict[str, str]
+
+    @classmethod
+    def for_file(
+        cls,
+        file: File,
+        parity: Parity,
+        image: np.ndarray,
+        *,
+        threads: int = 1,
+        whole_bytes: int | None = None,
+    ) -> "Report":
+        """Measures a file that has been held against its Keras model.
+
+        Args:
+            file: what `convert` made of the model.
+            parity: of both.
+            image: float32 [height, width, channels], as the file takes it, to measure the time on.
+            threads: threads of the TFLite interpreter.
+            whole_bytes: size of the file with no layer kept in float, if it is known.
+        """
+        classifier = Classifier(file.content, threads)
+        size = len(file.content)
+        return cls(
+            **asdict(parity),
+            quantize=file.quantize,
+            size_bytes=size,
+            kept_float=tuple(file.kept_float),
+            kept_float_bytes=None if whole_bytes is None else size - whole_bytes,
+            latency=classifier.latency(image),
+            arena_bytes=arena_bytes(file.content),
+            profile=_profile(classifier, image),
+            processor=_processor(),
+            cores=os.cpu_count() or 1,
+            versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
+        )
 
     def json(self) -> str:
         """All fields as JSON."""
@@ -130,54 +162,6 @@ class Report(Parity):
             f"{kept} They cost {self.kept_float_bytes / 1e6:.2f} MB"
             f" ({self.kept_float_bytes / whole:.0%} of {whole / 1e6:.2f} MB)."
         )
-
-
-def compare(
-    model: keras.Model,
-    conversion: File,
-    images: np.ndarray,
-    labels: np.ndarray | None = None,
-    *,
-    threads: int = 1,
-    parity: Parity | None = None,
-    whole_bytes: int | None = None,
-) -> Report:
-    """Runs the same test images through a Keras model and its TFLite file.
-
-    Args:
-        model: the model that was converted.
-        conversion: what `convert` made of it.
-        images: float32 [n, height, width, channels], preprocessed as in training.
-        labels: whole numbers [n], the class of each image; without them there is no top-1.
-        threads: threads of the TFLite interpreter.
-        parity: of both for these images and labels, if it is known.
-        whole_bytes: size of the file with no layer kept in float, if it is known.
-
-    Raises:
-        InputError: `images` do not fit the file, `labels` do not fit the images or the classes,
-            or `threads` is no positive whole number.
-    """
-    classifier = Classifier(conversion.content, threads)
-    check_images("images", images, classifier.image_shape)
-    check_labels(labels, len(images), model.outputs[0].shape[-1])
-    if parity is None:
-        probabilities = Graph.read(conversion.content).gives_probabilities()
-        scores = keras_scores(model, images), classifier.predict(images)
-        parity = Parity.of(*scores, labels, probabilities)
-    size = len(conversion.content)
-    return Report(
-        **asdict(parity),
-        quantize=conversion.quantize,
-        size_bytes=size,
-        kept_float=tuple(conversion.kept_float),
-        kept_float_bytes=None if whole_bytes is None else size - whole_bytes,
-        latency=classifier.latency(images[0]),
-        arena_bytes=arena_bytes(conversion.content),
-        profile=_profile(classifier, images[0]),
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
-        versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
-    )
 
 
 def _profile(classifier: Classifier, image: np.ndarray) -> Profile | None:

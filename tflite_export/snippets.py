@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from tflite_export.errors import input_error
+from tflite_export.images import PICTURES
 from tflite_export.metadata import LABELS, Metadata, read_metadata
 
 
@@ -38,11 +39,13 @@ class Snippets:
         """The snippets for the content of a file of that name.
 
         Raises:
-            InputError: the file has no metadata, or no signature.
+            InputError: the file has no metadata or no signature, or takes no pictures.
         """
         metadata = read_metadata(content)
         if metadata is None:
             raise input_error("content must have metadata, got a file without.")
+        if (channels := metadata.image_shape[-1]) not in PICTURES:
+            raise input_error(f"content must take pictures of 1 or 3 channels, got {channels}.")
         interpreter = Interpreter(model_content=content)
         signatures = interpreter.get_signature_list()
         if not signatures:

@@ -8,6 +8,7 @@ import typer
 import tflite_export
 from keras_archs import exporting
 from keras_archs.cli.tables import print_reports
+from tflite_export.lowering import MIN_REPRESENTATIVE
 
 
 def export(
@@ -76,12 +77,17 @@ def export(
     calibration_size: Annotated[
         int,
         typer.Option(
-            "--calibration-size", "--samples", help="Training images that calibrate int8, int16x8."
+            "--calibration-size",
+            "--samples",
+            min=MIN_REPRESENTATIVE,
+            help="Training images that calibrate int8, int16x8.",
         ),
     ] = 300,
-    calibration_seed: Annotated[int, typer.Option(help="Draws them, of all classes alike.")] = 0,
+    calibration_seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Draws them, of all classes alike.")
+    ] = 0,
     test_images: Annotated[
-        int, typer.Option(help="Most test images to compare Keras and TFLite on.")
+        int, typer.Option(min=1, help="Most test images to compare Keras and TFLite on.")
     ] = 2000,
     threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
     overwrite: Annotated[

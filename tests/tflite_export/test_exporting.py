@@ -83,6 +83,18 @@ def test_nothing_is_left_of_an_earlier_file(export, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.json", '{"class_name": "Functional"}'), ("model.md", "# Mine")]
+)
+def test_files_that_are_not_of_an_export_stay(export, tmp_path, name, content):
+    mine = tmp_path / name
+    mine.write_text(content)
+    with pytest.raises(InputError, match=f"'{name}' beside it is not of an earlier export"):
+        export("none", overwrite=True)
+    assert list(tmp_path.iterdir()) == [mine]
+    assert mine.read_text() == content
+
+
 def test_a_full_disk_ends_in_one_line(export, tmp_path, monkeypatch):
     def atomic_write(path, data):
         if path.suffix == ".json":
@@ -214,7 +226,7 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
         "folder.tflite": "is a folder",
         "far.tflite": r"far\.rejected\.json' is a folder",
         "old.tflite": "exists",
-        "notes.tflite": r"notes\.md' exists",
+        "notes.tflite": r"notes\.md' beside it is not of an earlier export",
     }.items():
         with pytest.raises(InputError, match=message):
             export("int8", out=tmp_path / name)

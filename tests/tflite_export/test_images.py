@@ -78,5 +78,7 @@ def test_files_that_are_no_images_are_refused_in_one_line(tmp_path, picture):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"missing\.png' cannot be read: No such file"):
         read_image(tmp_path / "missing.png", (24, 24, 3))
+    with pytest.raises(InputError, match="1 or 3 channels; the network takes 4"):
+        read_image(picture, (24, 24, 4))
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_image(tmp_path, (24, 24, 3))

@@ -114,6 +114,19 @@ def test_logits_for_sigmoids_go_through_sigmoids(predict, folder):
     assert found == pytest.approx(expected, abs=0.01)
 
 
+def test_a_reader_that_has_enough_ends_it_quietly(folder):
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT, "predict", "none.tflite", "cat.jpg"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

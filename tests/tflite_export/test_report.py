@@ -8,31 +8,36 @@ import pytest
 
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import SHAPE, stripes
-from tflite_export import KINDS, Classifier, compare, convert
+from tflite_export import KINDS, Classifier, convert
 
 TEST_IMAGES, TEST_LABELS = stripes(1000, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]
 
 
+def checked(model, images, labels, kind, **settings):
+    return convert(model, kind, test=images, labels=labels, min_agreement=0, **settings)
+
+
 @pytest.fixture(scope="module")
 def int8(trained):
-    return convert(trained, "int8", representative=CALIBRATION)
+    images, labels = TEST_IMAGES[:50], TEST_LABELS[:50]
+    return checked(trained, images, labels, "int8", representative=CALIBRATION, threads=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_top1_holds_within_one_point(trained, kind):
     images = CALIBRATION if kind in ("int8", "int16x8") else None
-    conversion = convert(trained, kind, representative=images)
-    report = compare(trained, conversion, TEST_IMAGES, TEST_LABELS)
+    report = checked(trained, TEST_IMAGES, TEST_LABELS, kind, representative=images).report
     assert report.keras_top1 > 0.9
     assert report.tflite_top1 == pytest.approx(report.keras_top1, abs=0.01)
     assert report.agreement > 0.98
 
 
-def test_numbers_are_those_of_a_count(trained, int8):
+def test_numbers_are_those_of_a_count(trained):
     images, labels = TEST_IMAGES[:200], TEST_LABELS[:200].copy()
     labels[:50] = (labels[:50] + 1) % 4  # a top-1 that no other figure of the report equals
-    report = compare(trained, int8, images, labels, threads=2)
+    int8 = checked(trained, images, labels, "int8", representative=CALIBRATION, threads=2)
+    report = int8.report
 
     expected = np.array(trained(images))
     actual = Classifier(int8.content).predict(images)
@@ -52,12 +57,12 @@ def test_numbers_are_those_of_a_count(trained, int8):
 def test_compares_a_model_with_its_output_in_a_dictionary(trained):
     image = keras.Input(SHAPE)
     model = keras.Model(image, {"scores": trained(image)})
-    report = compare(model, convert(model), TEST_IMAGES[:50], TEST_LABELS[:50])
+    report = checked(model, TEST_IMAGES[:50], TEST_LABELS[:50], "none").report
     assert report.agreement == 1
 
 
-def test_json_holds_the_report(trained, int8, tmp_path):
-    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50])
+def test_json_holds_the_report(int8, tmp_path):
+    report = int8.report
     path = report.save_json(tmp_path / "report.json")
     content = json.loads(path.read_text())
     assert content["tflite_top1"] == report.tflite_top1
@@ -67,8 +72,8 @@ def test_json_holds_the_report(trained, int8, tmp_path):
         report.save_json(tmp_path / "missing" / "report.json")
 
 
-def test_table_shows_the_figures(trained, int8):
-    report = compare(trained, int8, TEST_IMAGES[:50], TEST_LABELS[:50], threads=2)
+def test_table_shows_the_figures(int8):
+    report = int8.report
     row = report.row()
     assert row["top-1"] == f"{100 * report.tflite_top1:.2f}%"
     assert row["size"].startswith(f"{len(int8.content) / 1e6:.2f}")
@@ -79,7 +84,7 @@ def test_table_shows_the_figures(trained, int8):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (TEST_IMAGES[:9, 1:], TEST_LABELS[:9], "images must be of shape"),
+        (TEST_IMAGES[:9, 1:], TEST_LABELS[:9], "test must be of shape"),
         (TEST_IMAGES[:9], TEST_LABELS[:8], r"shape \(9,\).*\(8,\)"),
         (TEST_IMAGES[:9], TEST_LABELS[:9, None], r"shape \(9,\).*\(9, 1\)"),
         (TEST_IMAGES[:9], TEST_LABELS[:9] / 2, "whole numbers.*float64"),
@@ -87,6 +92,6 @@ def test_table_shows_the_figures(trained, int8):
         (TEST_IMAGES[:9], TEST_LABELS[:9] - 4, "labels must be from 0 to 3"),
     ],
 )
-def test_bad_arguments_are_refused(trained, int8, images, labels, message):
+def test_bad_arguments_are_refused(trained, images, labels, message):
     with pytest.raises(InputError, match=message):
-        compare(trained, int8, images, labels)
+        checked(trained, images, labels, "none")
