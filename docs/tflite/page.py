@@ -23,8 +23,9 @@ INTRODUCTION = f"""\
 Written by `make tflite-matrix`; [tflite.csv](tflite.csv) has the same figures and more. A network
 gives logits for ten classes from small images. It is not trained, but has activations as in
 training and a classifier fitted to {FITTED} images of Fashion-MNIST (`docs/tflite/networks.py`);
-int8 and int16x8 have their ranges from {CALIBRATION} of these. Networks of more than 30 million
-parameters have the rows none and int8 only.
+int8 and int16x8 have their ranges from {CALIBRATION} of these. weight_int4 leaves a weight 16
+values, which is too few for most networks whose weights are random. Networks of more than 30
+million parameters have the rows none and int8 only.
 
 - **operators**: how many; and which of them XNNPACK, the delegate that makes phones' CPUs fast,
   leaves to the interpreter, as the interpreter itself tells. "custom" would be such as a plain
