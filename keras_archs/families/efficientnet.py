@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any, NamedTuple, Unpack
 
 import keras
@@ -149,7 +150,7 @@ def _efficientnet(
                 activation,
                 squeeze=not variant.lite,
                 drop_rate=drop_connect_rate * block / blocks,
-                name=f"block{index}{chr(ord('a') + repeat)}",
+                name=block_name(index, repeat),
             )
             block += 1
 
@@ -186,6 +187,15 @@ def _inverted_residual(
     x = conv(x, stage.filters, 1, name=f"{name}_project_conv")
     x = BatchNormalization(name=f"{name}_project_bn")(x)
     return residual(inputs, x, stage.stride, drop_rate, name)
+
+
+def block_name(stage: int, repeat: int) -> str:
+    """block1a, block1b and so on, as in keras.applications; behind block1z comes block1aa."""
+    letters = ""
+    while repeat >= 0:
+        letters = ascii_lowercase[repeat % 26] + letters
+        repeat = repeat // 26 - 1
+    return f"block{stage}{letters}"
 
 
 def residual(inputs: Any, x: Any, stride: int, drop_rate: float, name: str) -> Any:

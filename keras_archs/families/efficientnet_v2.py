@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_archs.arguments import Shared, check_rate
 from keras_archs.families.efficientnet import (
+    block_name,
     bn_act,
     conv,
     conv_initializer,
@@ -171,7 +172,7 @@ def _efficientnet_v2(
                 stage.stride if repeat == 0 else 1,
                 stage.expansion,
                 drop_connect_rate * block / blocks,
-                f"block{index}{chr(ord('a') + repeat)}",
+                block_name(index, repeat),
             )
             block += 1
     x = conv(x, variant.filters(LAST), 1, name="top_conv")

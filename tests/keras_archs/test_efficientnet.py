@@ -1,6 +1,7 @@
 """Compound scaling: the released networks, the paper's rule, and what lies between."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -65,3 +66,20 @@ def test_outside_the_released_table(arguments):
 def test_phi_is_a_number(phi):
     with pytest.raises(ValueError, match="phi must be a number"):
         compound_scaling(phi)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("efficientnetv2xl", {}),
+        ("efficientnet", {"depth_coefficient": 7, "width_coefficient": 0.1}),
+    ],
+)
+def test_more_blocks_in_a_stage_than_there_are_letters(name, arguments):
+    """TensorFlow takes no `{`, the character behind z, in what it makes of a layer's name."""
+    with symbolic():
+        model = keras_archs.create_model(name, **arguments)
+    names = [layer.name for layer in model.layers]
+    assert [each for each in names if not re.fullmatch("[a-z][a-z0-9_]*", each)] == []
+    assert "block6z_se_reduce" in names
+    assert "block6aa_se_reduce" in names
