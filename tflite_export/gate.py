@@ -72,7 +72,7 @@ def bound_for(
         InputError: the kind is unknown, `min_agreement` is no fraction, or `max_error` is not
             positive.
     """
-    if quantize not in [*BOUNDS]:  # a list is in no dictionary, nor is it asked for
+    if quantize not in [*BOUNDS]:  # what has no hash may be given
         raise InputError(
             f"quantize must be one of {', '.join(BOUNDS)}, got {quantize!r}."
             + did_you_mean(str(quantize), BOUNDS)

@@ -71,8 +71,8 @@ class Spread:
 
         Args:
             share: of a tensor's values, beyond each end.
-            images: share of those that have all values beyond an end; with both given, the nearer
-                end holds.
+            images: share of the images that alone have values beyond an end. Of two ends, by both
+                shares, the one nearer to the middle holds.
         """
         found = {}
         for index, measured in self._ranges.items():
