@@ -25,8 +25,8 @@ gives logits for ten classes from small images. It is not trained, but has activ
 training and a classifier fitted to {FITTED} images of Fashion-MNIST (`docs/tflite/networks.py`);
 int8 and int16x8 have their ranges from {CALIBRATION} of these. weight_int4 leaves a weight 16
 values, which is too few for most networks whose weights are random. Networks of more than 30
-million parameters have the rows none and int8 only; those of CoAtNet-4, and int8 of ResNet-RS-420,
-are missing, for TensorFlow's converter takes more than 20 GB of memory for them.
+million parameters have the rows none and int8 only; those of CoAtNet-4 are missing, for its
+conversion takes more than 16 GB of memory.
 
 - **operators**: how many; and which of them XNNPACK, the delegate that makes phones' CPUs fast,
   leaves to the interpreter, as the interpreter itself tells. "custom" would be such as a plain
