@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from tflite_export.calibration import check_real
+from tflite_export.classifier import check_threads
 from tflite_export.gate import Bound, bound_for
 from tflite_export.images import check_images
 from tflite_export.lowering import (
@@ -35,15 +36,14 @@ def check_settings(
     keep_float: Sequence[str] = (),
 ) -> Bound:
     """What a file of a kind is held to; InputError if `convert` would refuse one of these."""
-    bound = bound_for(quantize, min_agreement, max_error)
     check_choices(quantize, io, batch, scores)
+    bound = bound_for(quantize, min_agreement, max_error)
     check_selective(quantize, keep_float)
     if auto and quantize not in SELECTIVE:
         raise InputError(
             f"auto goes with quantize={', '.join(map(repr, SELECTIVE))}, got {quantize!r}."
         )
-    if not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads must be a whole number from 1 on, got {threads!r}.")
+    check_threads(threads)
     return bound
 
 

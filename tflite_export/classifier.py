@@ -39,8 +39,7 @@ class Classifier:
             InputError: the file is missing, damaged or no such classifier, or `threads` is no
                 positive whole number.
         """
-        if not isinstance(threads, int) or threads < 1:
-            raise input_error(f"threads must be a whole number from 1 on, got {threads!r}.")
+        check_threads(threads)
         if isinstance(source, bytes):
             name, self._content = f"{len(source)} bytes", source
         else:
@@ -140,6 +139,11 @@ class Classifier:
         self._interpreter.set_tensor(self._input.index, self._input.encode(images))
         self._interpreter.invoke()
         return self._output.decode(self._interpreter.get_tensor(self._output.index))
+
+
+def check_threads(threads: int) -> None:
+    if not isinstance(threads, int) or threads < 1:
+        raise input_error(f"threads must be a whole number from 1 on, got {threads!r}.")
 
 
 def best_class(scores: np.ndarray, probabilities: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TypeVar
 
-from keras_archs.errors import InputError, did_you_mean
+from keras_archs.errors import InputError
 from keras_archs.files import write_target
 from tflite_export.lowering import Quantize
 from tflite_export.parity import Parity
@@ -69,14 +69,8 @@ def bound_for(
     """The bound of a kind, with those parts of it replaced that are given.
 
     Raises:
-        InputError: the kind is unknown, `min_agreement` is no fraction, or `max_error` is not
-            positive.
+        InputError: `min_agreement` is no fraction, or `max_error` is not positive.
     """
-    if quantize not in [*BOUNDS]:  # what has no hash may be given
-        raise InputError(
-            f"quantize must be one of {', '.join(BOUNDS)}, got {quantize!r}."
-            + did_you_mean(str(quantize), BOUNDS)
-        )
     bound = BOUNDS[quantize]
     if min_agreement is not None:
         if not isinstance(min_agreement, Real) or not 0 <= min_agreement <= 1:

@@ -85,7 +85,7 @@ class Spread:
                 below: np.ndarray = np.cumsum(self._bins[index]) / self._bins[index].sum()
                 low = max(low, edges[np.searchsorted(below, share, "right")])
                 high = min(high, edges[min(int(np.searchsorted(below, 1 - share)) + 1, _BINS)])
-            if _width(low, high) > _LEAST * _width(*measured):
+            if width(low, high) > _LEAST * width(*measured):
                 found[index] = float(low), float(high)
         return found
 
@@ -156,7 +156,7 @@ def _is_three_up_to_six(model: Any, addition: Any) -> bool:
     return bool(np.isclose(np.frombuffer(bytes(bytearray(data)), np.float32)[0], THREE, 1e-4))
 
 
-def _width(low: float, high: float) -> float:
+def width(low: float, high: float) -> float:
     """Of a range of int8, which has zero in it."""
     return max(high, 0.0) - min(low, 0.0)
 

@@ -17,6 +17,7 @@ from tflite_export.fake_quantization.operations import (
 )
 from tflite_export.flatbuffer import REACH
 from tflite_export.preparing import float32_copy, not_to_be_copied
+from tflite_export.ranges import width
 
 BATCH = 32
 """Images that ranges are read on at a time."""
@@ -47,9 +48,9 @@ def in_reach(model: keras.Model, images: np.ndarray, keep_float: Sequence[str] =
     spans = _ends(model, [tensor for _, *pair in found for tensor in pair], images)
     far = []
     for place, (layer, image, _) in enumerate(found):
-        width, step = _width(spans[2 * place]), _width(spans[2 * place + 1]) / 255
+        extent, step = _width(spans[2 * place]), _width(spans[2 * place + 1]) / 255
         largest = np.abs(_by_filter(layer, layer.get_weights()[0])).max(axis=0).astype(float)
-        units = width / 255 * largest / 127 / max(step, 1e-30)
+        units = extent / 255 * largest / 127 / max(step, 1e-30)
         if (units >= _FAR).any():
             far.append((layer, image, step, units))
     if not far or next(not_to_be_copied(model), None):
@@ -135,6 +136,6 @@ def _ends(model: keras.Model, tensors: list[Any], images: np.ndarray) -> list[np
 
 
 def _width(ends: np.ndarray) -> float:
-    """How far a tensor goes from lowest to highest, zero included."""
+    """How far a tensor goes from lowest to highest, over all channels."""
     low, high = ends
-    return max(high.max(), 0) - min(low.min(), 0)
+    return width(low.min(), high.max())

@@ -29,6 +29,7 @@ for name in {MISSING}:
 from tflite_export.main import main
 main()
 """
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def predict(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT, "predict", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,
@@ -118,7 +119,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(folder):
     with subprocess.Popen(
         [sys.executable, "-c", WITHOUT, "predict", "none.tflite", "cat.jpg"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -163,8 +164,7 @@ def test_running_a_file_imports_nothing_that_makes_one():
         "import sys, tflite_export.classifier, tflite_export.snippets\n"
         "assert not {'keras', 'tensorflow', 'keras_archs'} & {*sys.modules}"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
 
 
 def test_the_package_has_all_names_though_it_imports_none_at_first():
