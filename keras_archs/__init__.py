@@ -2,9 +2,9 @@
 
 import sys
 
-import keras_archs.quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
-from keras_archs import visualize
-from keras_archs.families import (
+from . import quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
+from . import visualize
+from .families import (
     attention_resnet,
     coatnet,
     efficientnet,
@@ -25,7 +25,7 @@ from keras_archs.families import (
     wide_resnet,
     xception,
 )
-from keras_archs.families.attention_resnet import (
+from .families.attention_resnet import (
     AAResNet50,
     BoTNet50,
     BoTNet101,
@@ -38,14 +38,14 @@ from keras_archs.families.attention_resnet import (
     NonLocalResNet50,
     NonLocalResNet101,
 )
-from keras_archs.families.coatnet import (
+from .families.coatnet import (
     CoAtNet0,
     CoAtNet1,
     CoAtNet2,
     CoAtNet3,
     CoAtNet4,
 )
-from keras_archs.families.efficientnet import (
+from .families.efficientnet import (
     EfficientNet,
     EfficientNetB0,
     EfficientNetB1,
@@ -62,7 +62,7 @@ from keras_archs.families.efficientnet import (
     EfficientNetLite4,
     compound_scaling,
 )
-from keras_archs.families.efficientnet_v2 import (
+from .families.efficientnet_v2 import (
     EfficientNetV2B0,
     EfficientNetV2B1,
     EfficientNetV2B2,
@@ -72,46 +72,46 @@ from keras_archs.families.efficientnet_v2 import (
     EfficientNetV2S,
     EfficientNetV2XL,
 )
-from keras_archs.families.inception_resnet_v2 import (
+from .families.inception_resnet_v2 import (
     InceptionResNetV2,
 )
-from keras_archs.families.inception_v1 import (
+from .families.inception_v1 import (
     InceptionV1,
 )
-from keras_archs.families.inception_v2 import (
+from .families.inception_v2 import (
     InceptionV2,
 )
-from keras_archs.families.inception_v3 import (
+from .families.inception_v3 import (
     InceptionV3,
 )
-from keras_archs.families.inception_v4 import (
+from .families.inception_v4 import (
     InceptionV4,
 )
-from keras_archs.families.mobilenet import (
+from .families.mobilenet import (
     MobileNet,
 )
-from keras_archs.families.mobilenet_v2 import (
+from .families.mobilenet_v2 import (
     MobileNetV2,
 )
-from keras_archs.families.mobilenet_v3 import (
+from .families.mobilenet_v3 import (
     MobileNetV3Large,
     MobileNetV3Small,
 )
-from keras_archs.families.mobilenet_v4 import (
+from .families.mobilenet_v4 import (
     MobileNetV4ConvLarge,
     MobileNetV4ConvMedium,
     MobileNetV4ConvSmall,
     MobileNetV4HybridLarge,
     MobileNetV4HybridMedium,
 )
-from keras_archs.families.resnet import (
+from .families.resnet import (
     ResNet18,
     ResNet34,
     ResNet50,
     ResNet101,
     ResNet152,
 )
-from keras_archs.families.resnet_later import (
+from .families.resnet_later import (
     ResNet18D,
     ResNet34D,
     ResNet50D,
@@ -136,20 +136,20 @@ from keras_archs.families.resnet_later import (
     WideResNet50,
     WideResNet101,
 )
-from keras_archs.families.resnet_v2 import (
+from .families.resnet_v2 import (
     ResNet18V2,
     ResNet34V2,
     ResNet50V2,
     ResNet101V2,
     ResNet152V2,
 )
-from keras_archs.families.vgg import (
+from .families.vgg import (
     VGG11,
     VGG13,
     VGG16,
     VGG19,
 )
-from keras_archs.families.wide_resnet import (
+from .families.wide_resnet import (
     WideResNet16x4,
     WideResNet16x8,
     WideResNet28x10,
@@ -157,13 +157,13 @@ from keras_archs.families.wide_resnet import (
     WideResNet40x2,
     WideResNet40x4,
 )
-from keras_archs.families.xception import (
+from .families.xception import (
     Xception,
 )
-from keras_archs.features import Feature, feature_extractor, feature_info
-from keras_archs.freezing import freeze
-from keras_archs.fusing import fuse
-from keras_archs.layers import (
+from .features import Feature, feature_extractor, feature_info
+from .freezing import freeze
+from .fusing import fuse
+from .layers import (
     CBAM,
     ECA,
     Activation,
@@ -179,11 +179,11 @@ from keras_archs.layers import (
     SqueezeExcite,
     StochasticDepth,
 )
-from keras_archs.preprocessing import decode_predictions
-from keras_archs.profiling import profile
-from keras_archs.registry import create_model, list_models, preprocess_input
-from keras_archs.rematerialization import rematerialize
-from keras_archs.surgery import insert
+from .preprocessing import decode_predictions
+from .profiling import profile
+from .registry import create_model, list_models, preprocess_input
+from .rematerialization import rematerialize
+from .surgery import insert
 
 # Keras walks a graph by recursion when it builds, loads or clones a model; the deepest networks
 # (EfficientNetV2XL) have more layers in a row than Python's default of 1000 calls allows.

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 import keras
 
-from keras_archs.errors import InputError
+from .errors import InputError
 
 Shape = tuple[int | None, int | None, int]
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.features import feature_info
-from keras_archs.layers import CBAM, ECA, GlobalContext, NonLocalBlock, SqueezeExcite
-from keras_archs.surgery import insert
+from .errors import InputError, did_you_mean
+from .features import feature_info
+from .layers import CBAM, ECA, GlobalContext, NonLocalBlock, SqueezeExcite
+from .surgery import insert
 
 BLOCKS: dict[str, type[keras.layers.Layer]] = {
     "se": SqueezeExcite,

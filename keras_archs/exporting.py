@@ -12,10 +12,6 @@ from rich.table import Table
 
 import tflite_export
 import training
-from keras_archs.errors import InputError
-from keras_archs.files import atomic_write, check_target
-from keras_archs.quiet import quiet
-from keras_archs.registry import find_family
 from tflite_export.arguments import check_as_trained, check_settings
 from tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from tflite_export.conversion import TEST_IMAGES
@@ -28,6 +24,11 @@ from tflite_export.quantizing import check_names
 from tflite_export.sources import PIXELS, Source, open_source
 from training.data.encoded import readable
 from training.run_folder import RunFolder
+
+from .errors import InputError
+from .files import atomic_write, check_target
+from .quiet import quiet
+from .registry import find_family
 
 _SHOWN = 20
 

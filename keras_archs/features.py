@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.graph import Call, calls, check_functional, is_functional, symbolic
-from keras_archs.registry import create_model
+from .errors import InputError, did_you_mean
+from .graph import Call, calls, check_functional, is_functional, symbolic
+from .registry import create_model
 
 # A side that every network halves without a remainder, for models of any size.
 SIDE = 256

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_archs.errors import InputError
+from .errors import InputError
 
 
 def require_local(path: str | Path, name: str) -> None:

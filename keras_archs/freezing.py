@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_archs.features import layer_at
-from keras_archs.graph import calls, check_functional, inner_layers
+from .features import layer_at
+from .graph import calls, check_functional, inner_layers
 
 
 def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = False) -> None:

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional, is_functional
-from keras_archs.layers.activation import Activation
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.dense import Dense
-from keras_archs.layers.depthwise import DepthwiseConv2D
-from keras_archs.layers.layer_scale import LayerScale
-from keras_archs.layers.stochastic_depth import StochasticDepth
-from keras_archs.surgery import new_inputs
+from .errors import InputError
+from .graph import Call, calls, check_functional, is_functional
+from .layers.activation import Activation
+from .layers.batch_norm import BatchNormalization
+from .layers.dense import Dense
+from .layers.depthwise import DepthwiseConv2D
+from .layers.layer_scale import LayerScale
+from .layers.stochastic_depth import StochasticDepth
+from .surgery import new_inputs
 
 # Exactly these classes: what a subclass of them computes is not known.
 IDENTITIES = {

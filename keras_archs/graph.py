@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
-from keras_archs.errors import InputError
+from .errors import InputError
 
 
 @dataclass(frozen=True)

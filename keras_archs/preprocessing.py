@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_archs.errors import InputError
+from .errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_archs.errors import InputError
-from keras_archs.graph import Call, calls, check_functional, opened, symbolic
+from .errors import InputError
+from .graph import Call, calls, check_functional, opened, symbolic
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hint
 
 import keras
 
-from keras_archs.arguments import DEFAULTS, Shared
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.preprocessing import Preprocessing
+from .arguments import DEFAULTS, Shared
+from .errors import InputError, did_you_mean
+from .preprocessing import Preprocessing
 
 
 class Named(Protocol):

@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
-from keras_archs.errors import InputError
-from keras_archs.features import check_levels, feature_info
-from keras_archs.graph import check_functional, inner_layers
-from keras_archs.layers.base import recomputation, register
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.stochastic_depth import StochasticDepth
+from .errors import InputError
+from .features import check_levels, feature_info
+from .graph import check_functional, inner_layers
+from .layers.base import recomputation, register
+from .layers.batch_norm import BatchNormalization
+from .layers.stochastic_depth import StochasticDepth
 
 
 def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from keras_archs.arguments import DEFAULTS, Shape, Shared, check_activation, check_positive_int
-from keras_archs.attention import attend, check_attention
-from keras_archs.errors import InputError
-from keras_archs.preprocessing import Preprocessing
-from keras_archs.registry import Family
-from keras_archs.weights import ImageNet, check_weights, load_weights
+from .arguments import DEFAULTS, Shape, Shared, check_activation, check_positive_int
+from .attention import attend, check_attention
+from .errors import InputError
+from .preprocessing import Preprocessing
+from .registry import Family
+from .weights import ImageNet, check_weights, load_weights
 
 
 def head_dtype() -> str | None:

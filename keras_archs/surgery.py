@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_archs.errors import InputError, did_you_mean
-from keras_archs.features import layer_at
-from keras_archs.graph import check_functional
+from .errors import InputError, did_you_mean
+from .features import layer_at
+from .graph import check_functional
 
 
 def insert(

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_archs.errors import InputError
-from keras_archs.features import feature_info, layer_at
-from keras_archs.graph import calls, is_functional
+from .errors import InputError
+from .features import feature_info, layer_at
+from .graph import calls, is_functional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import keras
 
-from keras_archs.errors import InputError
+from .errors import InputError
 
 STORAGE_URL = "https://storage.googleapis.com/"
 IMAGENET_CLASSES = 1000

@@ -4,19 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tflite_export.calibration import calibration_set
-    from tflite_export.classifier import Classifier
-    from tflite_export.conversion import Conversion, convert
-    from tflite_export.debugging import LayerLoss, debug
-    from tflite_export.fake_quantization import is_quantize_aware, quantize_aware
-    from tflite_export.gate import ParityError
-    from tflite_export.latency import Latency
-    from tflite_export.lowering import KINDS
-    from tflite_export.metadata import Metadata, attach, read_metadata
-    from tflite_export.profiler import OperatorTime, Profile
-    from tflite_export.report import Report
-    from tflite_export.snippets import Snippets
-    from tflite_export.sources import Source
+    from .calibration import calibration_set
+    from .classifier import Classifier
+    from .conversion import Conversion, convert
+    from .debugging import LayerLoss, debug
+    from .fake_quantization import is_quantize_aware, quantize_aware
+    from .gate import ParityError
+    from .latency import Latency
+    from .lowering import KINDS
+    from .metadata import Metadata, attach, read_metadata
+    from .profiler import OperatorTime, Profile
+    from .report import Report
+    from .snippets import Snippets
+    from .sources import Source
 
 # A module is imported when something of it is asked for: to run a file takes LiteRT and NumPy, to
 # make one takes TensorFlow. No module may have the name of something here, for its import would

@@ -6,11 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_archs.errors import InputError
-from tflite_export.calibration import check_real
-from tflite_export.classifier import check_threads
-from tflite_export.gate import Bound, bound_for
-from tflite_export.images import check_images
-from tflite_export.lowering import (
+
+from .calibration import check_real
+from .classifier import check_threads
+from .gate import Bound, bound_for
+from .images import check_images
+from .lowering import (
     SELECTIVE,
     Io,
     Quantize,
@@ -18,9 +19,9 @@ from tflite_export.lowering import (
     check_quantize_aware,
     check_selective,
 )
-from tflite_export.parity import check_labels
-from tflite_export.preparing import PIXELS, Scores, image_shape
-from tflite_export.sources import Source
+from .parity import check_labels
+from .preparing import PIXELS, Scores, image_shape
+from .sources import Source
 
 
 def check_settings(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from tflite_export.errors import input_error
-from tflite_export.images import check_images
-from tflite_export.latency import Latency, measure
-from tflite_export.metadata import Metadata, read_metadata
-from tflite_export.profiler import Profile, profile
+from .errors import input_error
+from .images import check_images
+from .latency import Latency, measure
+from .metadata import Metadata, read_metadata
+from .profiler import Profile, profile
 
 # More images at once than this make a file of open batch no faster, and take memory.
 _BATCH = 32

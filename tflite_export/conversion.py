@@ -11,25 +11,26 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import write_target
-from tflite_export.arguments import (
+
+from .arguments import (
     check_as_trained,
     check_given_images,
     check_settings,
     check_untested,
 )
-from tflite_export.calibration import as_seen, calibration_set, evaluation_set
-from tflite_export.classifier import Classifier
-from tflite_export.debugging import debug
-from tflite_export.fake_quantization import is_quantize_aware
-from tflite_export.file_graph import Graph
-from tflite_export.gate import ParityError, fewest
-from tflite_export.lowering import CALIBRATED, Io, Quantize, lower
-from tflite_export.metadata import Metadata, attach
-from tflite_export.parity import Parity, keras_scores
-from tflite_export.preparing import PIXELS, Scores, image_shape, own_activation, unfolded
-from tflite_export.quantizing import check_names
-from tflite_export.report import Report
-from tflite_export.sources import Source, open_source
+from .calibration import as_seen, calibration_set, evaluation_set
+from .classifier import Classifier
+from .debugging import debug
+from .fake_quantization import is_quantize_aware
+from .file_graph import Graph
+from .gate import ParityError, fewest
+from .lowering import CALIBRATED, Io, Quantize, lower
+from .metadata import Metadata, attach
+from .parity import Parity, keras_scores
+from .preparing import PIXELS, Scores, image_shape, own_activation, unfolded
+from .quantizing import check_names
+from .report import Report
+from .sources import Source, open_source
 
 TEST_IMAGES = 2000
 """Of a run that a file is tested on, if nothing else is said."""

@@ -17,14 +17,15 @@ from ai_edge_quantizer.quantizer import Quantizer, ValidationErrorMetric
 from keras_archs.errors import InputError
 from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing
-from tflite_export.calibration import as_seen
-from tflite_export.classifier import Classifier, best_class
-from tflite_export.fake_quantization import is_quantize_aware
-from tflite_export.file_graph import Graph
-from tflite_export.images import check_images
-from tflite_export.lowering import CALIBRATED, Quantize, lower
-from tflite_export.preparing import Scores, ending, image_shape, prepare
-from tflite_export.steps import Step, steps
+
+from .calibration import as_seen
+from .classifier import Classifier, best_class
+from .fake_quantization import is_quantize_aware
+from .file_graph import Graph
+from .images import check_images
+from .lowering import CALIBRATED, Quantize, lower
+from .preparing import Scores, ending, image_shape, prepare
+from .steps import Step, steps
 
 IMAGES = 32
 """Images that losses are measured on; each layer is run on all of them."""

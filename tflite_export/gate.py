@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from keras_archs.errors import InputError
 from keras_archs.files import write_target
-from tflite_export.lowering import Quantize
-from tflite_export.parity import Parity
-from tflite_export.report import Report
+
+from .lowering import Quantize
+from .parity import Parity
+from .report import Report
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tflite_export.errors import input_error
+from .errors import input_error
 
 PICTURES = 1, 3
 """Channels of image files: gray, or red, green and blue."""

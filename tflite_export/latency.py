@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_export.errors import input_error
+from .errors import input_error
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,15 @@ import tensorflow as tf
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
-from tflite_export.converting import built_in_alone, make_converter
-from tflite_export.fake_quantization import is_quantize_aware, to_int8
-from tflite_export.flatbuffer import with_own_biases, with_uint8_ends
-from tflite_export.images import check_images
-from tflite_export.preparing import PIXELS, Scores, image_shape, prepare
-from tflite_export.quantizing import Keep, keeper, quantize_calibrated, quantize_weights
-from tflite_export.reach import in_reach
-from tflite_export.steps import steps
+
+from .converting import built_in_alone, make_converter
+from .fake_quantization import is_quantize_aware, to_int8
+from .flatbuffer import with_own_biases, with_uint8_ends
+from .images import check_images
+from .preparing import PIXELS, Scores, image_shape, prepare
+from .quantizing import Keep, keeper, quantize_calibrated, quantize_weights
+from .reach import in_reach
+from .steps import steps
 
 __all__ = [
     "CALIBRATED",

@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def _predict() -> None:
-    from tflite_export.predict import predict  # noqa: PLC0415  # the other way needs none of it
+    from .predict import predict  # noqa: PLC0415  # the other way needs none of it
 
     try:
         predict(sys.argv[2:])

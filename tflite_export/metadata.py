@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from tflite_export.errors import input_error
+from .errors import input_error
 
 LABELS, FACTS = "labels.txt", "keras_archs.json"
 _FORMAT = 1
@@ -122,8 +122,8 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
             not fit its shapes.
     """
     # The first imports this module, and reading does without the second, which takes a while.
-    from tflite_export.classifier import Classifier  # noqa: PLC0415
-    from tflite_export.tflite_metadata import add_metadata  # noqa: PLC0415
+    from .classifier import Classifier  # noqa: PLC0415
+    from .tflite_metadata import add_metadata  # noqa: PLC0415
 
     if read_metadata(content) is not None:
         raise input_error("content has metadata already.")

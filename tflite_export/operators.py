@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from keras_archs.errors import InputError
-from tflite_export.file_graph import Graph, Tensor
+
+from .file_graph import Graph, Tensor
 
 # The operators that the check of the GPU delegate lets pass, see `gpu_takes`.
 GPU = """

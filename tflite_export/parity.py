@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from keras_archs.errors import InputError
-from tflite_export.classifier import Classifier, best_class
-from tflite_export.file_graph import Graph
+
+from .classifier import Classifier, best_class
+from .file_graph import Graph
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from tflite_export.errors import input_error
-from tflite_export.images import read_image
+from .errors import input_error
+from .images import read_image
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,7 +30,7 @@ def predict(arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     with _quiet():
         # Not for --help.
-        from tflite_export.classifier import Classifier, probabilities  # noqa: PLC0415
+        from .classifier import Classifier, probabilities  # noqa: PLC0415
 
         classifier = Classifier(options.model, options.threads)
     metadata = classifier.metadata

@@ -10,7 +10,8 @@ from keras_archs.errors import InputError
 from keras_archs.fusing import fuse
 from keras_archs.graph import calls, inner_layers, is_functional
 from keras_archs.preprocessing import Preprocessing
-from tflite_export.rewording import as_convolution, reworded
+
+from .rewording import as_convolution, reworded
 
 Scores = Literal["model", "logits", "probabilities"]
 

@@ -11,12 +11,13 @@ from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.graph import inner_layers
-from tflite_export.classifier import Classifier, probabilities
-from tflite_export.file_graph import Graph
-from tflite_export.flatbuffer import with_kernels_in_reach
-from tflite_export.preparing import MADE, ending
-from tflite_export.ranges import Spread, narrowed
-from tflite_export.steps import steps
+
+from .classifier import Classifier, probabilities
+from .file_graph import Graph
+from .flatbuffer import with_kernels_in_reach
+from .preparing import MADE, ending
+from .ranges import Spread, narrowed
+from .steps import steps
 
 Keep = Callable[[bytes], list[str]]
 """Gives the tensors of a file, by name, whose steps stay in float."""

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.tools import flatbuffer_utils
 
-from tflite_export.fake_quantization.layers import CUT_OFF, THREE
+from .fake_quantization.layers import CUT_OFF, THREE
 
 _LOGISTIC, _HARD_SWISH, _ADD, _MUL = (
     schema.BuiltinOperator.LOGISTIC,

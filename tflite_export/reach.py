@@ -9,15 +9,16 @@ import numpy as np
 from keras import layers, ops
 
 from keras_archs.graph import Call, calls
-from tflite_export.fake_quantization.operations import (
+
+from .fake_quantization.operations import (
     FUSED,
     KERNELS,
     activation_of,
     is_followed_inside,
 )
-from tflite_export.flatbuffer import REACH
-from tflite_export.preparing import float32_copy, not_to_be_copied
-from tflite_export.ranges import width
+from .flatbuffer import REACH
+from .preparing import float32_copy, not_to_be_copied
+from .ranges import width
 
 BATCH = 32
 """Images that ranges are read on at a time."""

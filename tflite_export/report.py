@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from keras_archs.files import write_target
-from tflite_export.classifier import Classifier, Latency
-from tflite_export.operators import arena_bytes
-from tflite_export.parity import Parity
-from tflite_export.profiler import Profile
+
+from .classifier import Classifier, Latency
+from .operators import arena_bytes
+from .parity import Parity
+from .profiler import Profile
 
 
 class File(Protocol):

@@ -9,8 +9,9 @@ from keras import layers, ops
 from keras_archs.graph import Call, every_call
 from keras_archs.layers import Dense, LayerNormalization
 from keras_archs.preprocessing import Preprocessing, PreprocessInput
-from tflite_export.fake_quantization.layers import THREE
-from tflite_export.fake_quantization.operations import activation_of
+
+from .fake_quantization.layers import THREE
+from .fake_quantization.operations import activation_of
 
 # Exactly these classes: what a subclass of them computes is not known.
 REWORDED: dict[Any, Any] = {layers.Dense: Dense, layers.LayerNormalization: LayerNormalization}

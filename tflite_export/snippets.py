@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from tflite_export.errors import input_error
-from tflite_export.images import PICTURES
-from tflite_export.metadata import LABELS, Metadata, read_metadata
+from .errors import input_error
+from .images import PICTURES
+from .metadata import LABELS, Metadata, read_metadata
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing, PreprocessInput, decode_predictions
 from keras_archs.registry import find
 from keras_archs.weights import IMAGENET_CLASSES
-from tflite_export.preparing import PIXELS
+
+from .preparing import PIXELS
 
 if TYPE_CHECKING:
     from training.run import Run

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tflite_export.file_graph import CHANGES_OF_TYPE, Graph
+from .file_graph import CHANGES_OF_TYPE, Graph
 
 # TensorFlow numbers the scopes that a layer opens.
 _NUMBER = re.compile(r"_\d+$")

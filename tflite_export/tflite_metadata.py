@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.table import Table
 
 if TYPE_CHECKING:
-    from tflite_export.metadata import Metadata
+    from .metadata import Metadata
 
 _IDENTIFIER = b"TFL3"
 _METADATA_IDENTIFIER = b"M001"

@@ -15,17 +15,18 @@ import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import find
 from tflite_export.fake_quantization import quantize_aware
-from training.averaging import Averages
-from training.checkpoints import are_finite
-from training.config import TrainConfig
-from training.data import ImageData
-from training.distillation import Student, load_teacher
-from training.distribution import Devices
-from training.finetuning import freeze, initialise
-from training.loop import build_state
-from training.optimization import make_loss, make_optimizer
-from training.progressive import Stage, any_size, make_stages
-from training.run_folder import RunFolder, Settings
+
+from .averaging import Averages
+from .checkpoints import are_finite
+from .config import TrainConfig
+from .data import ImageData
+from .distillation import Student, load_teacher
+from .distribution import Devices
+from .finetuning import freeze, initialise
+from .loop import build_state
+from .optimization import make_loss, make_optimizer
+from .progressive import Stage, any_size, make_stages
+from .run_folder import RunFolder, Settings
 
 
 @dataclass(frozen=True)

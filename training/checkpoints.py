@@ -14,10 +14,11 @@ import numpy as np
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_file
-from training.averaging import Averages
-from training.callbacks import State
-from training.config import TrainConfig
-from training.stopping import TrainingStopped
+
+from .averaging import Averages
+from .callbacks import State
+from .config import TrainConfig
+from .stopping import TrainingStopped
 
 KEPT = 2
 _STATE = "state.json"

@@ -19,7 +19,8 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.registry import check_arguments
-from training.data.augmentation import Augmentation, Crop, Policy
+
+from .data.augmentation import Augmentation, Crop, Policy
 
 # Set by training itself, from the data.
 _NOT_MODEL_ARGS = {

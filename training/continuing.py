@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_archs.errors import InputError
-from training.config import OF_OPTIMIZER, TrainConfig
-from training.run_folder import RunFolder
+
+from .config import OF_OPTIMIZER, TrainConfig
+from .run_folder import RunFolder
 
 QAT_EPOCHS = 0.1
 """Epochs of quantisation-aware training, as a share of those before it."""

@@ -12,9 +12,10 @@ import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.registry import find
-from training.config import TrainConfig
-from training.finetuning import Saved, read_saved
-from training.run_folder import Settings
+
+from .config import TrainConfig
+from .finetuning import Saved, read_saved
+from .run_folder import Settings
 
 TINY = 1e-37
 """The least probability whose logarithm is taken; float32's own limit is near 1.2e-38."""

@@ -20,9 +20,10 @@ import keras
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.cluster import find_cluster
-from training.replicas import all_reduce, moving_statistics, sum_gradients_first
-from training.stopping import SIGNALS, TrainingStopped
+
+from .cluster import find_cluster
+from .replicas import all_reduce, moving_statistics, sum_gradients_first
+from .stopping import SIGNALS, TrainingStopped
 
 LOST = (
     tf.errors.UnavailableError,

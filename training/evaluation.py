@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from .run import Run
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.freezing import upstream
 from keras_archs.weights import IMAGENET_CLASSES, SUFFIXES
-from training.config import TrainConfig
-from training.run_folder import RunFolder, Settings
+
+from .config import TrainConfig
+from .run_folder import RunFolder, Settings
 
 _SHOWN = 5
 

@@ -12,19 +12,20 @@ import keras
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.building import Trained, arithmetic, input_shape, prepare
-from training.callbacks import check_callbacks, states
-from training.checkpoints import Progress
-from training.config import TrainConfig
-from training.distribution import open_devices
-from training.loop import Loop
-from training.monitoring import monitors_of, require_tracker
-from training.plots import plot_curves
-from training.reading import reading
-from training.reporting import write_report
-from training.run import Run, measured, new_run, open_run
-from training.run_folder import RunFolder, write_json
-from training.stopping import stop_request, stopping_at_once
+
+from .building import Trained, arithmetic, input_shape, prepare
+from .callbacks import check_callbacks, states
+from .checkpoints import Progress
+from .config import TrainConfig
+from .distribution import open_devices
+from .loop import Loop
+from .monitoring import monitors_of, require_tracker
+from .plots import plot_curves
+from .reading import reading
+from .reporting import write_report
+from .run import Run, measured, new_run, open_run
+from .run_folder import RunFolder, write_json
+from .stopping import stop_request, stopping_at_once
 
 _NEXT = "before its next step; --resume goes on with it"
 

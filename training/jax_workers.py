@@ -17,17 +17,18 @@ import tensorflow as tf
 import typer
 
 from keras_archs.errors import InputError
-from training.building import build_network, precision
-from training.checkpoints import NotFiniteError, Progress, require_finite
-from training.cluster import find_cluster
-from training.config import TrainConfig
-from training.distribution import fill_up
-from training.loop import build_state
-from training.optimization import make_loss, make_optimizer
-from training.reading import reading
-from training.run import Run, load_run, new_run
-from training.run_folder import RunFolder
-from training.stopping import TrainingStopped
+
+from .building import build_network, precision
+from .checkpoints import NotFiniteError, Progress, require_finite
+from .cluster import find_cluster
+from .config import TrainConfig
+from .distribution import fill_up
+from .loop import build_state
+from .optimization import make_loss, make_optimizer
+from .reading import reading
+from .run import Run, load_run, new_run
+from .run_folder import RunFolder
+from .stopping import TrainingStopped
 
 OTHER_WAY = {"ema": None, "teacher": None, "progressive_from": None, "qat": False, "track": "none"}
 

@@ -15,14 +15,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.averaging import Averages
-from training.callbacks import restore, states
-from training.checkpoints import NotFiniteError, Progress, require_finite
-from training.distribution import Devices
-from training.monitoring import Monitor
-from training.optimization import make_schedule
-from training.run_folder import RunFolder
-from training.stopping import StopRequest, TrainingStopped, stop_request, stopped
+from .averaging import Averages
+from .callbacks import restore, states
+from .checkpoints import NotFiniteError, Progress, require_finite
+from .distribution import Devices
+from .monitoring import Monitor
+from .optimization import make_schedule
+from .run_folder import RunFolder
+from .stopping import StopRequest, TrainingStopped, stop_request, stopped
 
 CHECKPOINT_SECONDS = 300
 """From one checkpoint to the next, unless they are asked for by steps."""

@@ -7,9 +7,9 @@ import keras
 from keras import ops
 from keras.optimizers import schedules
 
-from training import optimizers
-from training.config import TrainConfig
-from training.finetuning import layer_rates
+from . import optimizers
+from .config import TrainConfig
+from .finetuning import layer_rates
 
 PRESENT = 0.2
 """Share of a mixed label from which a class counts as shown (arXiv:2110.00476's code)."""

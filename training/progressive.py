@@ -8,7 +8,8 @@ import keras
 
 from keras_archs.errors import InputError
 from keras_archs.graph import symbolic
-from training.config import TrainConfig
+
+from .config import TrainConfig
 
 STAGES = 4
 MULTIPLE = 32

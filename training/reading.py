@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from training.data.encoded import readable
-from training.run_folder import RunFolder
-from training.stopping import TrainingStopped
+from .data.encoded import readable
+from .run_folder import RunFolder
+from .stopping import TrainingStopped
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_archs.errors import InputError, did_you_mean
-from training.config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
+
+from .config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
 
 _FOLDER = resources.files("training") / "recipes"
 _SUFFIXES = (".yaml", ".yml")

@@ -11,15 +11,16 @@ import numpy as np
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import Family, find
-from training.building import input_shape
-from training.config import TrainConfig
-from training.data import ImageData, make_batches, open_dataset, steps_in_epoch
-from training.data.encoded import readable
-from training.evaluation import Predictions, measure, predict
-from training.plots import plot_confusion_matrix
-from training.progressive import Stage
-from training.reporting import write_report
-from training.run_folder import RunFolder, Settings
+
+from .building import input_shape
+from .config import TrainConfig
+from .data import ImageData, make_batches, open_dataset, steps_in_epoch
+from .data.encoded import readable
+from .evaluation import Predictions, measure, predict
+from .plots import plot_confusion_matrix
+from .progressive import Stage
+from .reporting import write_report
+from .run_folder import RunFolder, Settings
 
 REPRESENTATIVE = 300
 """Images, or a few more, that the ranges of `qat` start with."""

@@ -17,9 +17,10 @@ import keras
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, put_in_place, remove_parts, require_local
-from training.checkpoints import Checkpoints
-from training.config import TrainConfig
-from training.stopping import TrainingStopped
+
+from .checkpoints import Checkpoints
+from .config import TrainConfig
+from .stopping import TrainingStopped
 
 _EPOCHS = "epochs.txt"
 """A member of last.keras, a zip archive; Keras reads its own members and no others."""

@@ -13,14 +13,15 @@ from rich.table import Table
 import keras_archs
 import tflite_export
 import training
-from keras_archs import exporting
-from keras_archs.cli import data_commands
-from keras_archs.cli.export_command import export
-from keras_archs.cli.tables import print_reports, print_training
-from keras_archs.cli.train_command import train
-from keras_archs.errors import InputError
 from tflite_export.predict import predict as run_predict
 from training.recipes import list_recipes, recipe_text
+
+from .. import exporting
+from ..errors import InputError
+from . import data_commands
+from .export_command import export
+from .tables import print_reports, print_training
+from .train_command import train
 
 app = typer.Typer(
     help="Train image classifiers and ship them as TFLite files.",

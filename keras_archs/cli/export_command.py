@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 import tflite_export
-from keras_archs import exporting
-from keras_archs.cli.tables import print_reports
 from tflite_export.lowering import MIN_REPRESENTATIVE
+
+from .. import exporting
+from .tables import print_reports
 
 
 def export(

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import training
-from keras_archs.cli.tables import print_training
-from keras_archs.errors import InputError
 from training.run_folder import RunFolder
+
+from ..errors import InputError
+from .tables import print_training
 
 _METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH", NoneType: "none"}
 

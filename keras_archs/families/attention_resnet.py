@@ -17,10 +17,9 @@ from typing import Any, Literal, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared
-from keras_archs.errors import InputError
-from keras_archs.families.resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
-from keras_archs.layers import (
+from ..arguments import Shared
+from ..errors import InputError
+from ..layers import (
     CBAM,
     ECA,
     AttentionAugmentedConv2D,
@@ -28,8 +27,9 @@ from keras_archs.layers import (
     MultiHeadSelfAttention2D,
     NonLocalBlock,
 )
-from keras_archs.preprocessing import TORCH
-from keras_archs.registry import Family
+from ..preprocessing import TORCH
+from ..registry import Family
+from .resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
 
 
 def _family(name: str, paper: str, arguments: str = "") -> Family:

@@ -11,16 +11,16 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.convolutions import conv2d
-from keras_archs.layers import MultiHeadSelfAttention2D, SqueezeExcite
-from keras_archs.layers.activation import Activation
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.depthwise import DepthwiseConv2D
-from keras_archs.layers.stochastic_depth import stochastic_depth
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared, check_rate
+from ..layers import MultiHeadSelfAttention2D, SqueezeExcite
+from ..layers.activation import Activation
+from ..layers.batch_norm import BatchNormalization
+from ..layers.depthwise import DepthwiseConv2D
+from ..layers.stochastic_depth import stochastic_depth
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from .convolutions import conv2d
 
 FAMILY = Family(
     name="coatnet",

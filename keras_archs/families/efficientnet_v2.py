@@ -13,8 +13,15 @@ from typing import Any, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.efficientnet import (
+from ..arguments import Shared, check_rate
+from ..layers.batch_norm import BatchNormalization
+from ..layers.depthwise import DepthwiseConv2D
+from ..preprocessing import TORCH, Preprocessing
+from ..registry import Family
+from ..rounding import make_divisible
+from ..scaffold import Scaffold
+from ..weights import ImageNet, WeightsFile
+from .efficientnet import (
     block_name,
     bn_act,
     conv,
@@ -23,13 +30,6 @@ from keras_archs.families.efficientnet import (
     residual,
     squeeze_excite,
 )
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.depthwise import DepthwiseConv2D
-from keras_archs.preprocessing import TORCH, Preprocessing
-from keras_archs.registry import Family
-from keras_archs.rounding import make_divisible
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="efficientnet_v2",

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import layers
 
-from keras_archs.layers.batch_norm import BatchNormalization
+from ..layers.batch_norm import BatchNormalization
 
 Conv = tuple[int, int, int]  # filters, kernel height, kernel width
 Branch = tuple[Conv, ...]

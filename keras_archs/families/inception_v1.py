@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.errors import InputError
-from keras_archs.families.convolutions import conv2d
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.local_response import LocalResponseNormalization
-from keras_archs.preprocessing import CAFFE
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared, check_rate
+from ..errors import InputError
+from ..layers.batch_norm import BatchNormalization
+from ..layers.local_response import LocalResponseNormalization
+from ..preprocessing import CAFFE
+from ..registry import Family
+from ..scaffold import Scaffold
+from .convolutions import conv2d
 
 FAMILY = Family(
     name="inception_v1",

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared
-from keras_archs.families.convolutions import conv2d
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.preprocessing import CAFFE
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared
+from ..layers.batch_norm import BatchNormalization
+from ..preprocessing import CAFFE
+from ..registry import Family
+from ..scaffold import Scaffold
+from .convolutions import conv2d
 
 FAMILY = Family(
     name="inception_v2",

@@ -9,12 +9,12 @@ from typing import Unpack
 
 import keras
 
-from keras_archs.arguments import Shared
-from keras_archs.families.inception_blocks import Branches, mixed, reduction, split, stem
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet
+from ..arguments import Shared
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet
+from .inception_blocks import Branches, mixed, reduction, split, stem
 
 FAMILY = Family(
     name="inception_v3",

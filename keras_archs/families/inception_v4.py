@@ -9,11 +9,11 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared
-from keras_archs.families.inception_blocks import Branches, branch, conv, mixed, reduction, split
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from .inception_blocks import Branches, branch, conv, mixed, reduction, split
 
 FAMILY = Family(
     name="inception_v4",

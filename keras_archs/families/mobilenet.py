@@ -14,15 +14,15 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_positive_int, check_rate
-from keras_archs.errors import InputError
-from keras_archs.layers.activation import Activation
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.depthwise import DepthwiseConv2D
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet, WeightsFile
+from ..arguments import Shared, check_positive_int, check_rate
+from ..errors import InputError
+from ..layers.activation import Activation
+from ..layers.batch_norm import BatchNormalization
+from ..layers.depthwise import DepthwiseConv2D
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="mobilenet",

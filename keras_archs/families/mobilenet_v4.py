@@ -15,17 +15,17 @@ from typing import Any, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.convolutions import conv2d, pad
-from keras_archs.layers.activation import Activation
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.depthwise import DepthwiseConv2D
-from keras_archs.layers.layer_scale import LayerScale
-from keras_archs.layers.multi_query import MultiQueryAttention2D
-from keras_archs.layers.stochastic_depth import stochastic_depth
-from keras_archs.preprocessing import TORCH
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared, check_rate
+from ..layers.activation import Activation
+from ..layers.batch_norm import BatchNormalization
+from ..layers.depthwise import DepthwiseConv2D
+from ..layers.layer_scale import LayerScale
+from ..layers.multi_query import MultiQueryAttention2D
+from ..layers.stochastic_depth import stochastic_depth
+from ..preprocessing import TORCH
+from ..registry import Family
+from ..scaffold import Scaffold
+from .convolutions import conv2d, pad
 
 FAMILY = Family(
     name="mobilenet_v4",

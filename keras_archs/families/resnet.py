@@ -17,14 +17,14 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.convolutions import conv2d
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.stochastic_depth import stochastic_depth
-from keras_archs.preprocessing import CAFFE
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet
+from ..arguments import Shared, check_rate
+from ..layers.batch_norm import BatchNormalization
+from ..layers.stochastic_depth import stochastic_depth
+from ..preprocessing import CAFFE
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet
+from .convolutions import conv2d
 
 STOCHASTIC_DEPTH = """
 drop_connect_rate: rate at which the last block's residual branch is dropped for an image

@@ -15,11 +15,11 @@ from typing import Unpack
 
 import keras
 
-from keras_archs.arguments import Shared
-from keras_archs.families.resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
-from keras_archs.layers import SqueezeExcite
-from keras_archs.preprocessing import TORCH
-from keras_archs.registry import Family
+from ..arguments import Shared
+from ..layers import SqueezeExcite
+from ..preprocessing import TORCH
+from ..registry import Family
+from .resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
 
 
 def _family(name: str, paper: str, arguments: str = "") -> Family:

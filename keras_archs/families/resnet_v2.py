@@ -16,15 +16,15 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.convolutions import conv2d
-from keras_archs.families.resnet import KERNELS, STOCHASTIC_DEPTH
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.stochastic_depth import stochastic_depth
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet
+from ..arguments import Shared, check_rate
+from ..layers.batch_norm import BatchNormalization
+from ..layers.stochastic_depth import stochastic_depth
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet
+from .convolutions import conv2d
+from .resnet import KERNELS, STOCHASTIC_DEPTH
 
 FAMILY = Family(
     name="resnet_v2",

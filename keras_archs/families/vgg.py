@@ -14,12 +14,12 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.preprocessing import CAFFE
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet
+from ..arguments import Shared, check_rate
+from ..layers.batch_norm import BatchNormalization
+from ..preprocessing import CAFFE
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet
 
 FAMILY = Family(
     name="vgg",

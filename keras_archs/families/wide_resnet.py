@@ -11,14 +11,14 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared, check_rate
-from keras_archs.families.convolutions import conv2d
-from keras_archs.families.resnet import KERNELS, STOCHASTIC_DEPTH
-from keras_archs.families.resnet_v2 import basic_block
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.preprocessing import TORCH
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
+from ..arguments import Shared, check_rate
+from ..layers.batch_norm import BatchNormalization
+from ..preprocessing import TORCH
+from ..registry import Family
+from ..scaffold import Scaffold
+from .convolutions import conv2d
+from .resnet import KERNELS, STOCHASTIC_DEPTH
+from .resnet_v2 import basic_block
 
 FAMILY = Family(
     name="wide_resnet_small",

@@ -8,12 +8,12 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from keras_archs.arguments import Shared
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.preprocessing import TF
-from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
-from keras_archs.weights import ImageNet
+from ..arguments import Shared
+from ..layers.batch_norm import BatchNormalization
+from ..preprocessing import TF
+from ..registry import Family
+from ..scaffold import Scaffold
+from ..weights import ImageNet
 
 FAMILY = Family(
     name="xception",

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_archs.layers.base import on_cpu, register
+from .base import on_cpu, register
 
 Function = Callable[[Any], Any]
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_archs.arguments import check_positive_int, check_rate
-from keras_archs.errors import InputError
-from keras_archs.layers.base import (
+from ..arguments import check_positive_int, check_rate
+from ..errors import InputError
+from .base import (
     Block,
     Shape,
     channels_of,
@@ -16,7 +16,7 @@ from keras_archs.layers.base import (
     full_precision,
     register,
 )
-from keras_archs.layers.dense import Dense
+from .dense import Dense
 
 POSITIONS = (None, "absolute", "relative", "bias")
 

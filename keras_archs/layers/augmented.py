@@ -4,10 +4,10 @@ from typing import Any
 
 from keras import layers, ops
 
-from keras_archs.arguments import check_positive_int
-from keras_archs.errors import InputError
-from keras_archs.layers.attention import MultiHeadSelfAttention2D
-from keras_archs.layers.base import Block, Shape, channels_of, check_choice, register
+from ..arguments import check_positive_int
+from ..errors import InputError
+from .attention import MultiHeadSelfAttention2D
+from .base import Block, Shape, channels_of, check_choice, register
 
 HEADS_KEY_DIM = 20
 

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.errors import InputError
-from keras_archs.graph import inner_layers
+from ..errors import InputError
+from ..graph import inner_layers
 
 Shape = tuple[int | None, ...]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_archs.layers.base import on_cpu, recomputing, register
+from .base import on_cpu, recomputing, register
 
 # oneDNN has no fast kernel for bfloat16 with a number of channels that is no multiple of this; two
 # casts around that for float32 cost a fraction of the one it then takes.

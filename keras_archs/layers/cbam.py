@@ -4,9 +4,9 @@ from typing import Any
 
 from keras import layers, ops
 
-from keras_archs.arguments import check_positive, check_positive_int
-from keras_archs.layers.base import Block, Shape, channels_of, reduced, register
-from keras_archs.layers.batch_norm import BatchNormalization
+from ..arguments import check_positive, check_positive_int
+from .base import Block, Shape, channels_of, reduced, register
+from .batch_norm import BatchNormalization
 
 
 @register

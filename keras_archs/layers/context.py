@@ -4,8 +4,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_archs.arguments import check_positive
-from keras_archs.layers.base import (
+from ..arguments import check_positive
+from .base import (
     Block,
     Shape,
     channels_of,
@@ -15,8 +15,8 @@ from keras_archs.layers.base import (
     reduced,
     register,
 )
-from keras_archs.layers.dense import Dense
-from keras_archs.layers.layer_norm import LayerNormalization
+from .dense import Dense
+from .layer_norm import LayerNormalization
 
 
 @register

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.layers.base import register
+from .base import register
 
 
 @register

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.layers.base import on_cpu, register
+from .base import on_cpu, register
 
 # From this kernel on the filter gradient is faster as a convolution by the gradient.
 LARGE_KERNEL = 5

@@ -5,8 +5,8 @@ from typing import Any
 
 from keras import layers, ops
 
-from keras_archs.errors import InputError
-from keras_archs.layers.base import Block, Shape, channels_of, register
+from ..errors import InputError
+from .base import Block, Shape, channels_of, register
 
 
 @register

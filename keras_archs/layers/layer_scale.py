@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_archs.arguments import check_positive
-from keras_archs.layers.base import Block, Shape, register
+from ..arguments import check_positive
+from .base import Block, Shape, register
 
 
 @register

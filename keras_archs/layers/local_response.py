@@ -4,9 +4,9 @@ from typing import Any
 
 from keras import ops
 
-from keras_archs.arguments import check_positive_int
-from keras_archs.errors import InputError
-from keras_archs.layers.base import Block, full_precision, register
+from ..arguments import check_positive_int
+from ..errors import InputError
+from .base import Block, full_precision, register
 
 
 @register

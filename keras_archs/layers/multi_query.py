@@ -4,10 +4,10 @@ from typing import Any
 
 from keras import layers, ops
 
-from keras_archs.arguments import check_positive_int
-from keras_archs.layers.base import Block, Shape, channels_of, flatten, full_precision, register
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.dense import Dense
+from ..arguments import check_positive_int
+from .base import Block, Shape, channels_of, flatten, full_precision, register
+from .batch_norm import BatchNormalization
+from .dense import Dense
 
 
 @register

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.arguments import check_positive_int
-from keras_archs.layers.base import (
+from ..arguments import check_positive_int
+from .base import (
     Block,
     Shape,
     channels_of,
@@ -15,8 +15,8 @@ from keras_archs.layers.base import (
     full_precision,
     register,
 )
-from keras_archs.layers.batch_norm import BatchNormalization
-from keras_archs.layers.dense import Dense
+from .batch_norm import BatchNormalization
+from .dense import Dense
 
 PAIRINGS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from keras_archs.arguments import check_positive, check_positive_int
-from keras_archs.layers.base import Block, Shape, channels_of, reduced, register
+from ..arguments import check_positive, check_positive_int
+from .base import Block, Shape, channels_of, reduced, register
 
 
 @register

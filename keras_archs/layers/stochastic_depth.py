@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_archs.layers.base import Shape, draw_once, register
+from .base import Shape, draw_once, register
 
 
 @register

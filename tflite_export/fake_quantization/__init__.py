@@ -10,21 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from tflite_export.calibration import check_real
-from tflite_export.converting import built_in_alone, make_converter
-from tflite_export.fake_quantization.flattening import flatten
-from tflite_export.fake_quantization.kernels import (
+
+from ..calibration import check_real
+from ..converting import built_in_alone, make_converter
+from ..flatbuffer import with_kernels_in_reach
+from ..images import check_images
+from ..preparing import image_shape
+from ..reach import BATCH, in_reach
+from .flattening import flatten
+from .kernels import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
-from tflite_export.fake_quantization.layers import Ends, FakeQuantize, exporting, observing
-from tflite_export.fake_quantization.rewriting import rewrite
-from tflite_export.flatbuffer import with_kernels_in_reach
-from tflite_export.images import check_images
-from tflite_export.preparing import image_shape
-from tflite_export.reach import BATCH, in_reach
+from .layers import Ends, FakeQuantize, exporting, observing
+from .rewriting import rewrite
 
 __all__ = [
     "Ends",

@@ -11,7 +11,8 @@ from keras_archs.graph import check_functional, inner_layers, is_functional
 from keras_archs.layers.base import Block
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.surgery import new_inputs
-from tflite_export.preparing import check_quantization, float32_copy
+
+from ..preparing import check_quantization, float32_copy
 
 
 def flatten(model: keras.Model) -> keras.Model:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tflite_export.fake_quantization.layers import (
+from .layers import (
     Range,
     constants,
     divided,

@@ -18,13 +18,14 @@ from keras_archs.layers.dense import Dense
 from keras_archs.layers.depthwise import DepthwiseConv2D
 from keras_archs.layers.layer_scale import LayerScale
 from keras_archs.preprocessing import PreprocessInput
-from tflite_export.fake_quantization.kernels import (
+
+from .kernels import (
     QuantizedConv1D,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
-from tflite_export.fake_quantization.layers import Limits
+from .layers import Limits
 
 # Exactly these classes: what a subclass computes is not known.
 KERNELS: dict[type, Any] = {

@@ -11,8 +11,9 @@ from keras import layers, ops
 from keras_archs.graph import Call, calls
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.surgery import new_inputs
-from tflite_export.fake_quantization.kernels import QuantizedDepthwiseConv2D
-from tflite_export.fake_quantization.layers import (
+
+from .kernels import QuantizedDepthwiseConv2D
+from .layers import (
     CUT_OFF,
     THREE,
     Ends,
@@ -20,7 +21,7 @@ from tflite_export.fake_quantization.layers import (
     Limits,
     Range,
 )
-from tflite_export.fake_quantization.operations import (
+from .operations import (
     AFFINE,
     ARITHMETIC,
     FUNCTIONS,
@@ -39,7 +40,7 @@ from tflite_export.fake_quantization.operations import (
     separate,
     unknown,
 )
-from tflite_export.fake_quantization.rounding import Product, Requantize, Sigmoid, Sum, Unit
+from .rounding import Product, Requantize, Sigmoid, Sum, Unit
 
 Step = Callable[..., Any]
 """What is computed in place of a layer or operation, on the same arguments."""

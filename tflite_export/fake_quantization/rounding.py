@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tflite_export.fake_quantization.layers import (
+from .layers import (
     Range,
     divided,
     is_exporting,

@@ -1,10 +1,10 @@
 """Images and labels: from TFDS, a folder or TFRecords to batches that a network trains on."""
 
-from training.data.augmentation import Augmentation
-from training.data.batches import make_batches, steps_in_epoch
-from training.data.fashion_mnist_small.builder import FashionMnistSmall
-from training.data.image_data import Examples, ImageData
-from training.data.sources import open_dataset
+from .augmentation import Augmentation
+from .batches import make_batches, steps_in_epoch
+from .fashion_mnist_small.builder import FashionMnistSmall
+from .image_data import Examples, ImageData
+from .sources import open_dataset
 
 __all__ = [
     "Augmentation",

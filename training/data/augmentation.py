@@ -10,9 +10,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from training.data.mixing import mix
-from training.data.operations import randaugment, trivialaugment
-from training.data.windows import Choose, centre_window, random_window
+from .mixing import mix
+from .operations import randaugment, trivialaugment
+from .windows import Choose, centre_window, random_window
 
 Crop = Literal["none", "shift", "resized"]
 Policy = Literal["none", "randaugment", "trivialaugment"]

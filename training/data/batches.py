@@ -6,10 +6,11 @@ from functools import partial
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.data.augmentation import Augmentation
-from training.data.image_data import Examples
-from training.data.order import in_order
-from training.data.windows import Choose
+
+from .augmentation import Augmentation
+from .image_data import Examples
+from .order import in_order
+from .windows import Choose
 
 AUTOTUNE = tf.data.AUTOTUNE
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.data.windows import Choose
+
+from .windows import Choose
 
 CHANNELS = 3
 _JPEG = b"\xff\xd8\xff"

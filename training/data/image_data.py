@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.data.encoded import decode
-from training.data.windows import Choose
+
+from .encoded import decode
+from .windows import Choose
 
 SPLITS = ("train", "validation", "test")
 

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
-from training.data.encoded import CHANNELS, find_flaw, report_flaws
-from training.data.image_data import SPLITS, Examples, ImageData, require_classes
+
+from .encoded import CHANNELS, find_flaw, report_flaws
+from .image_data import SPLITS, Examples, ImageData, require_classes
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 

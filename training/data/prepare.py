@@ -12,9 +12,10 @@ import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError
 from keras_archs.files import require_local
-from training.data.encoded import readable, reason
-from training.data.image_data import SPLITS, ImageData
-from training.data.sources import open_dataset
+
+from .encoded import readable, reason
+from .image_data import SPLITS, ImageData
+from .sources import open_dataset
 
 Format = Literal["tfrecord", "array_record"]
 

@@ -13,8 +13,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError
-from training.data.encoded import reason
-from training.data.image_data import SPLITS
+
+from .encoded import reason
+from .image_data import SPLITS
 
 FRAME = 16
 """Bytes of a TFRecord file for each record beside it: its length and two checksums."""

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from keras_archs.errors import InputError
-from training.data.image_data import ImageData
-from training.data.image_folder import open_image_folder
-from training.data.tfds_source import open_tfds, open_tfds_folder
-from training.data.tfrecord import open_tfrecord
+
+from .image_data import ImageData
+from .image_folder import open_image_folder
+from .tfds_source import open_tfds, open_tfds_folder
+from .tfrecord import open_tfrecord
 
 
 def open_dataset(

@@ -11,8 +11,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError, did_you_mean
-from training.data.image_data import SPLITS, Examples, ImageData, require_classes
-from training.data.shards import check_shards
+
+from .image_data import SPLITS, Examples, ImageData, require_classes
+from .shards import check_shards
 
 
 def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:

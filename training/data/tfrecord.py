@@ -11,9 +11,10 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
-from training.data.encoded import CHANNELS, find_flaw, reason, report_flaws
-from training.data.image_data import SPLITS, Examples, ImageData, require_classes
-from training.data.shards import check_files
+
+from .encoded import CHANNELS, find_flaw, reason, report_flaws
+from .image_data import SPLITS, Examples, ImageData, require_classes
+from .shards import check_files
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
 COUNT = "image/channels"

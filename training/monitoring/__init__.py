@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.monitoring.console import Console
-from training.monitoring.examples import augmented_examples
-from training.monitoring.monitor import Monitor, Monitors
-from training.monitoring.speedometer import Speedometer
-from training.monitoring.tensorboard import TensorBoard
-from training.monitoring.tracking import TRACKERS, require_tracker
-from training.plots import draw_examples
+from ..plots import draw_examples
+from .console import Console
+from .examples import augmented_examples
+from .monitor import Monitor, Monitors
+from .speedometer import Speedometer
+from .tensorboard import TensorBoard
+from .tracking import TRACKERS, require_tracker
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from ..run import Run
 
 __all__ = ["Monitor", "monitors_of", "require_tracker"]
 

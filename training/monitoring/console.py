@@ -8,8 +8,8 @@ from typing import Any
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from training.monitoring.monitor import Monitor
-from training.monitoring.speedometer import Speedometer
+from .monitor import Monitor
+from .speedometer import Speedometer
 
 LINE_SECONDS = 30
 """From one line to the next inside an epoch, where there is no bar."""

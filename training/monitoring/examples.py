@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from ..run import Run
 
 COUNT = 16
 MOST_BYTES = 64 * 2**20

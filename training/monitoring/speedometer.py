@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from training.monitoring.monitor import Monitor
+from .monitor import Monitor
 
 
 class Speedometer(Monitor):

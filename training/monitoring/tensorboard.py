@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from training.monitoring.monitor import Monitor, warning_of
-from training.monitoring.speedometer import Speedometer
+from .monitor import Monitor, warning_of
+from .speedometer import Speedometer
 
 Examples = Callable[[], np.ndarray]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write
-from training.monitoring.monitor import Monitor, warning_of
-from training.run_folder import RunFolder
+
+from ..run_folder import RunFolder
+from .monitor import Monitor, warning_of
 
 
 class Tracker(Monitor):

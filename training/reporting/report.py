@@ -13,12 +13,13 @@ import tensorflow as tf
 from markupsafe import Markup
 
 from keras_archs.files import atomic_write
-from training.data import Examples
-from training.evaluation import Predictions
-from training.plots import curve_svg
+
+from ..data import Examples
+from ..evaluation import Predictions
+from ..plots import curve_svg
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from ..run import Run
 
 MOST_CLASSES_IN_MATRIX = 50
 MOST_CONFUSIONS = 20

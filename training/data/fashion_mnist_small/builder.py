@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from training.data.fashion_mnist_small.idx import parse_idx
+from .idx import parse_idx
 
 CLASS_NAMES = (
     "T-shirt/top",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.fashion_mnist_small.idx import format_idx, parse_idx
+from .idx import format_idx, parse_idx
 
 IMAGES_PER_CLASS = {"train": 1000, "t10k": 200}
 CLASSES = 10
