@@ -1,9 +1,11 @@
 """Image classification networks for Keras 3: builders, discovery, preprocessing, profiles."""
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from . import quiet  # noqa: F401  # isort: skip  # before anything imports TensorFlow
-from . import visualize
+from . import siblings, visualize
 from .families import (
     attention_resnet,
     coatnet,
@@ -185,6 +187,12 @@ from .registry import create_model, list_models, preprocess_input
 from .rematerialization import rematerialize
 from .surgery import insert
 
+if TYPE_CHECKING:
+    import tflite_export as tflite_export
+    import training as training
+
+siblings.install()
+
 # Keras walks a graph by recursion when it builds, loads or clones a model; the deepest networks
 # (EfficientNetV2XL) have more layers in a row than Python's default of 1000 calls allows.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
@@ -336,3 +344,13 @@ __all__ = [
     "wide_resnet",
     "xception",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in siblings.NAMES:  # imported on demand: networks alone need neither
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *siblings.NAMES, *(name for name in globals() if name[:2] == "__")})

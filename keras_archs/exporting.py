@@ -10,25 +10,23 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import tflite_export
-import training
-from tflite_export.arguments import check_as_trained, check_settings
-from tflite_export.calibration import COUNT, calibration_set, evaluation_set
-from tflite_export.conversion import TEST_IMAGES
-from tflite_export.debugging import check_layers
-from tflite_export.fake_quantization import is_quantize_aware
-from tflite_export.images import PICTURES
-from tflite_export.lowering import CALIBRATED
-from tflite_export.preparing import image_shape
-from tflite_export.quantizing import check_names
-from tflite_export.sources import PIXELS, Source, open_source
-from training.data.encoded import readable
-from training.run_folder import RunFolder
-
+from . import tflite_export, training
 from .errors import InputError
 from .files import atomic_write, check_target
 from .quiet import quiet
 from .registry import find_family
+from .tflite_export.arguments import check_as_trained, check_settings
+from .tflite_export.calibration import COUNT, calibration_set, evaluation_set
+from .tflite_export.conversion import TEST_IMAGES
+from .tflite_export.debugging import check_layers
+from .tflite_export.fake_quantization.model import is_quantize_aware
+from .tflite_export.images import PICTURES
+from .tflite_export.lowering import CALIBRATED
+from .tflite_export.preparing import image_shape
+from .tflite_export.quantizing import check_names
+from .tflite_export.sources import PIXELS, Source, open_source
+from .training.data.encoded import readable
+from .training.run_folder import RunFolder
 
 _SHOWN = 20
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier
     from .conversion import Conversion, convert
     from .debugging import LayerLoss, debug
-    from .fake_quantization import is_quantize_aware, quantize_aware
+    from .fake_quantization.model import is_quantize_aware, quantize_aware
     from .gate import ParityError
     from .latency import Latency
     from .lowering import KINDS
@@ -26,7 +26,7 @@ _MODULES = {
     "classifier": ["Classifier"],
     "conversion": ["Conversion", "convert"],
     "debugging": ["LayerLoss", "debug"],
-    "fake_quantization": ["is_quantize_aware", "quantize_aware"],
+    "fake_quantization.model": ["is_quantize_aware", "quantize_aware"],
     "gate": ["ParityError"],
     "latency": ["Latency"],
     "lowering": ["KINDS"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -154,16 +154,17 @@ def _reader(
     preprocessing: Preprocessing | None,
 ) -> tuple[Examples, Read]:
     """The images of a split as they are stored, and what makes arrays of some of them."""
-    from training.data import Augmentation, ImageData, make_batches  # noqa: PLC0415  # see above
+    from keras_archs.training.data import Augmentation, make_batches  # noqa: PLC0415  # see above
 
-    if not isinstance(source, ImageData):
+    if hasattr(source, "arrays"):
+        run = cast("Run", source)
 
         def of_run(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-            splits = {**source.data.splits, split: examples}
-            part = replace(source, data=replace(source.data, splits=splits))
+            splits = {**run.data.splits, split: examples}
+            part = replace(run, data=replace(run.data, splits=splits))
             return part.arrays(split, len(examples))
 
-        return source.data.splits[split], of_run
+        return run.data.splits[split], of_run
 
     if shape is None:
         raise InputError("image_shape must be (height, width, channels) for a dataset, got None.")

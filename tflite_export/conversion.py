@@ -21,7 +21,7 @@ from .arguments import (
 from .calibration import as_seen, calibration_set, evaluation_set
 from .classifier import Classifier
 from .debugging import debug
-from .fake_quantization import is_quantize_aware
+from .fake_quantization.model import is_quantize_aware
 from .file_graph import Graph
 from .gate import ParityError, fewest
 from .lowering import CALIBRATED, Io, Quantize, lower

@@ -20,7 +20,7 @@ from keras_archs.preprocessing import Preprocessing
 
 from .calibration import as_seen
 from .classifier import Classifier, best_class
-from .fake_quantization import is_quantize_aware
+from .fake_quantization.model import is_quantize_aware
 from .file_graph import Graph
 from .images import check_images
 from .lowering import CALIBRATED, Quantize, lower

@@ -11,7 +11,7 @@ from keras_archs.errors import InputError, did_you_mean
 from keras_archs.preprocessing import Preprocessing
 
 from .converting import built_in_alone, make_converter
-from .fake_quantization import is_quantize_aware, to_int8
+from .fake_quantization.model import is_quantize_aware, to_int8
 from .flatbuffer import with_own_biases, with_uint8_ends
 from .images import check_images
 from .preparing import PIXELS, Scores, image_shape, prepare

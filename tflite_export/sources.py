@@ -52,7 +52,7 @@ class Source:
         """
         if self.folder is None:
             return None
-        from training import load_run  # noqa: PLC0415  # a model or a file needs no training
+        from keras_archs.training import load_run  # noqa: PLC0415  # a model or a file needs no training
 
         return load_run(self.folder)
 
@@ -88,7 +88,7 @@ def _published(name: str, weights: str) -> Source:
 
 
 def _saved(place: Path) -> Source:
-    from training.finetuning import read_saved  # noqa: PLC0415  # a live model needs no training
+    from keras_archs.training.finetuning import read_saved  # noqa: PLC0415  # a live model needs no training
 
     if not place.exists():
         raise InputError(

@@ -14,7 +14,7 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.registry import find
-from tflite_export.fake_quantization import quantize_aware
+from keras_archs.tflite_export.fake_quantization.model import quantize_aware
 
 from .averaging import Averages
 from .checkpoints import are_finite

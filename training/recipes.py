@@ -14,7 +14,7 @@ from keras_archs.errors import InputError, did_you_mean
 
 from .config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
 
-_FOLDER = resources.files("training") / "recipes"
+_FOLDER = resources.files(__package__) / "recipes"
 _SUFFIXES = (".yaml", ".yml")
 
 

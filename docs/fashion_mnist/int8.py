@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tflite_export
 import training
 from docs.fashion_mnist.variants import Variant
-from tflite_export.fake_quantization import to_int8
+from tflite_export.fake_quantization.model import to_int8
 from tflite_export.parity import keras_scores
 
 ADAMW = {"optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 0.02}

@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_archs
-import tflite_export
-import training
-from tflite_export.predict import predict as run_predict
-from training.recipes import list_recipes, recipe_text
 
-from .. import exporting
+from .. import exporting, tflite_export, training
 from ..errors import InputError
+from ..tflite_export.predict import predict as run_predict
+from ..training.recipes import list_recipes, recipe_text
 from . import data_commands
 from .export_command import export
 from .tables import print_reports, print_training

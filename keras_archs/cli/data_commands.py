@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from training.data.prepare import prepare
+from ..training.data.prepare import prepare
 
 app = typer.Typer(help="Datasets.", no_args_is_help=True)
 
@@ -52,7 +52,7 @@ def prepare_data(
     spec = prepare(
         dataset,
         out,
-        format=format,  # type: ignore[arg-type]
+        format=format,
         shards=shards,
         beam=beam,
         beam_options=[f"--{option}" for option in beam_option or []],

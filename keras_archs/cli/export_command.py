@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-import tflite_export
-from tflite_export.lowering import MIN_REPRESENTATIVE
-
-from .. import exporting
+from .. import exporting, tflite_export
+from ..tflite_export.lowering import MIN_REPRESENTATIVE
 from .tables import print_reports
 
 

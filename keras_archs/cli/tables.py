@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import tflite_export
+from .. import tflite_export
 
 
 def print_training(out: Path, metrics: dict[str, Any]) -> None:

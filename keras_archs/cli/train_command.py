@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-import training
-from training.run_folder import RunFolder
-
+from .. import training
 from ..errors import InputError
+from ..training.run_folder import RunFolder
 from .tables import print_training
 
 _METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH", NoneType: "none"}

@@ -14,7 +14,7 @@ from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
 from tflite_export.converting import built_in_alone
-from tflite_export.fake_quantization import quantize_aware
+from tflite_export.fake_quantization.model import quantize_aware
 from tflite_export.lowering import KINDS, lower, prepare
 from tflite_export.steps import steps
 

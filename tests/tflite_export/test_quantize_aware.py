@@ -22,8 +22,8 @@ from tflite_export.fake_quantization import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
-    to_int8,
 )
+from tflite_export.fake_quantization.model import to_int8
 
 IMAGES = stripes(60)[0]
 

@@ -9,7 +9,8 @@ from keras import layers, ops
 
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, quantize_aware
-from tflite_export.fake_quantization import Ends, to_int8
+from tflite_export.fake_quantization import Ends
+from tflite_export.fake_quantization.model import to_int8
 from tflite_export.lowering import lower
 from tflite_export.ranges import Spread
 

@@ -10,7 +10,7 @@ from keras import layers
 import keras_archs
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, convert, quantize_aware
-from tflite_export.fake_quantization import to_int8
+from tflite_export.fake_quantization.model import to_int8
 from tflite_export.file_graph import Graph
 from tflite_export.flatbuffer import with_kernels_in_reach
 from tflite_export.reach import in_reach

@@ -83,7 +83,7 @@ def write_report(run: Run, predictions: Predictions, metrics: Mapping[str, Any])
 def _template() -> jinja2.Template:
     # Names of classes and folders are anybody's text: all of it is escaped.
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("training.reporting", ""),
+        loader=jinja2.PackageLoader(__package__, ""),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

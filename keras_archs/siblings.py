@@ -1,0 +1,80 @@
+"""`keras_archs.training` and `keras_archs.tflite_export`: names that no file of the user's hides.
+
+A notebook often has a `training.py` or a folder `training/` beside it. Python then imports that one
+as `training`. The names inside `keras_archs` always give the packages of this project.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+
+NAMES = ("training", "tflite_export")
+_ROOT = Path(__file__).parent.parent
+_PREFIX = f"{__package__}."
+
+
+def install() -> None:
+    """Makes the names known to Python's import system."""
+    # First, because the usual finder would load a second copy of a module inside such a package.
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002  # the interface's
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        plain = fullname.removeprefix(_PREFIX)
+        package = plain.partition(".")[0]
+        if plain == fullname or package not in NAMES:
+            return None
+        if _plain_name_is_ours(package):
+            return ModuleSpec(fullname, _Alias(plain))
+        if plain == package:
+            folder = _ROOT / package
+            return spec_from_file_location(
+                fullname, folder / "__init__.py", submodule_search_locations=[str(folder)]
+            )
+        return None  # the usual finder looks into the package's folder
+
+
+class _Alias(InspectLoader):
+    """Gives a second name to a module, so that there is one copy of it."""
+
+    def __init__(self, plain: str) -> None:
+        self._plain = plain
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002  # the interface's
+        module = import_module(self._plain)
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has put the alias' in its place
+
+    def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002  # for `python -m`
+        spec = find_spec(self._plain)
+        return spec.loader.get_code(self._plain) if spec else None  # type: ignore[union-attr]
+
+    def get_source(self, fullname: str) -> str | None:  # noqa: ARG002
+        spec = find_spec(self._plain)
+        return spec.loader.get_source(self._plain) if spec else None  # type: ignore[union-attr]
+
+
+@cache  # the answer must not change after the first module has been imported by it
+def _plain_name_is_ours(package: str) -> bool:
+    module = sys.modules.get(package)
+    if module is None:
+        spec = find_spec(package)
+        file = spec.origin if spec else None
+    else:
+        file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve() == (_ROOT / package / "__init__.py").resolve()
