@@ -37,7 +37,8 @@ class _Finder(MetaPathFinder):
         if plain == fullname or package not in NAMES:
             return None
         if _plain_name_is_ours(package):
-            return ModuleSpec(fullname, _Alias(plain))
+            spec = find_spec(plain)
+            return spec and ModuleSpec(fullname, _Alias(spec), origin=spec.origin)
         if plain == package:
             folder = _ROOT / package
             return spec_from_file_location(
@@ -49,24 +50,22 @@ class _Finder(MetaPathFinder):
 class _Alias(InspectLoader):
     """Gives a second name to a module, so that there is one copy of it."""
 
-    def __init__(self, plain: str) -> None:
-        self._plain = plain
+    def __init__(self, spec: ModuleSpec) -> None:
+        self._spec = spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002  # the interface's
-        module = import_module(self._plain)
-        self._own_spec = module.__spec__
-        return module
+        return import_module(self._spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own_spec  # the import system has put the alias' in its place
+        module.__spec__ = self._spec  # the import system has put the alias' in its place
 
     def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002  # for `python -m`
-        spec = find_spec(self._plain)
-        return spec.loader.get_code(self._plain) if spec else None  # type: ignore[union-attr]
+        assert isinstance(self._spec.loader, InspectLoader)
+        return self._spec.loader.get_code(self._spec.name)
 
-    def get_source(self, fullname: str) -> str | None:  # noqa: ARG002
-        spec = find_spec(self._plain)
-        return spec.loader.get_source(self._plain) if spec else None  # type: ignore[union-attr]
+    def get_source(self, fullname: str) -> str | None:  # noqa: ARG002  # for tracebacks
+        assert isinstance(self._spec.loader, InspectLoader)
+        return self._spec.loader.get_source(self._spec.name)
 
 
 @cache  # the answer must not change after the first module has been imported by it

@@ -112,3 +112,14 @@ def test_one_copy_where_nothing_hides_the_packages(tmp_path):
         tmp_path,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_modules_run_as_scripts_by_either_name(tmp_path):
+    """`python -m keras_archs.training.jax_workers`, as documented by its plain name."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-m", "keras_archs.training.jax_workers", "--help"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "--config" in ended.stdout
