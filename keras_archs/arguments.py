@@ -1,12 +1,22 @@
-"""The arguments that every builder takes, and the checks that several builders need."""
+"""The arguments that every builder takes, and the checks that builders and layers share.
 
+NumPy's numbers are numbers here. A check returns Python's own, since neither Keras nor JSON takes
+those of NumPy.
+"""
+
+import numbers
+import operator
+import os
+from collections.abc import Callable, Collection, Mapping, Set
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import keras
+import numpy as np
 
-from .errors import InputError
+from .errors import InputError, shown
 
+T = TypeVar("T")
 Shape = tuple[int | None, int | None, int]
 
 
@@ -40,31 +50,196 @@ DEFAULTS = Shared(
 )
 
 
+def check_shared(given: Shared, min_size: int, others: Collection[str]) -> Shared:
+    """The arguments that all builders share, checked and with Python's own numbers.
+
+    A builder may rely on them; `Scaffold` checks what they say together, and `attention`.
+
+    Args:
+        given: all of `Shared`.
+        min_size: smallest height and width in pixels.
+        others: names of all arguments that the builder has.
+
+    Returns:
+        The same; `input_shape` is that of `input_tensor` if there is one.
+
+    Raises:
+        InputError: an argument has a wrong type or is out of range; the message names it.
+    """
+    tensor, shape = given["input_tensor"], given["input_shape"]
+    if isinstance(factor := as_number(shape), float) and "alpha" in others:
+        raise InputError(
+            f"input_shape must be (height, width, channels), got {factor}. Did you mean"
+            f" alpha={factor}?"
+        )
+    if shape is not None:
+        shape = check_shape("input_shape", shape, min_size)
+    if tensor is not None:
+        shape = _check_tensor(tensor, shape, min_size)
+    return Shared(
+        include_top=check_flag("include_top", given["include_top"]),
+        weights=_check_weights(given["weights"]),
+        input_tensor=tensor,
+        input_shape=shape,
+        pooling=check_choice("pooling", given["pooling"], (None, "avg", "max")),
+        classes=check_positive_int("classes", given["classes"]),
+        classifier_activation=check_activation(
+            "classifier_activation", given["classifier_activation"]
+        ),
+        name=_check_name(given["name"]),
+        include_preprocessing=check_flag("include_preprocessing", given["include_preprocessing"]),
+        attention=given["attention"],
+    )
+
+
+def check_shape(name: str, shape: Any, min_size: int) -> Shape:
+    """Returns `(height, width, channels)`, or raises a ValueError that names it.
+
+    Any sequence will do, such as a list, an array or a `tf.TensorShape`.
+    """
+    try:
+        sides = [] if isinstance(shape, str | bytes | Set | Mapping) else list(shape)
+    except (TypeError, ValueError, NotImplementedError):  # a number, an unknown rank, a tensor
+        sides = []
+    shown_shape = shown(tuple(map(plain, sides)) if sides else shape)
+    fitting = [side for side in sides[:2] if side is None or (as_int(side) or 0) >= min_size]
+    if len(sides) != 3 or len(fitting) != 2:
+        square = as_int(shape) or 0
+        hint = ""
+        if square >= min_size or (len(sides) == len(fitting) == 2):
+            height, width = map(plain, fitting or (square, square))
+            hint = f" Did you mean ({height}, {width}, 3)?"
+        raise InputError(
+            f"{name} must be (height, width, channels) with at least {min_size} pixels each way,"
+            f" got {shown_shape}.{hint}"
+        )
+    height, width = (None if side is None else as_int(side) for side in fitting)
+    channels = check_positive_int(f"The channels of {name}={shown_shape}", sides[2])
+    return height, width, channels
+
+
+def _check_tensor(tensor: Any, shape: Shape | None, min_size: int) -> Shape:
+    if not keras.backend.is_keras_tensor(tensor):
+        raise InputError(
+            "input_tensor must be a Keras tensor, such as keras.Input((224, 224, 3)), got"
+            f" {type(tensor).__name__}."
+        )
+    own = check_shape("The shape of input_tensor", tensor.shape[1:], min_size)
+    if shape not in {None, own}:
+        raise InputError(f"input_shape={shape} contradicts input_tensor of shape {own}.")
+    return own
+
+
+def _check_weights(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"weights must be None, 'imagenet' or a path, got {shown(value)}.")
+    return value if value == "imagenet" else Path(value).expanduser()
+
+
+def _check_name(value: Any) -> Any:
+    # Keras' own words for it, but before the network is built.
+    if value is not None and (not isinstance(value, str) or "/" in value):
+        raise InputError(f"name must be a string without '/', got {shown(value)}.")
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy, or an array without axes, as Python's own; anything else as it is."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.floating):
+        # 0.35 in float32 means 0.35, not 0.3499999940395355, which has no published weights.
+        return float(str(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def as_int(value: Any) -> int | None:
+    """An integer of Python, NumPy or a tensor as Python's; None for all else, booleans as well."""
+    value = plain(value)
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, AttributeError):  # the second comes from a tensor of booleans
+        return None
+
+
+def as_number(value: Any) -> float | None:
+    """The same for integers and other real numbers; an integer stays one."""
+    if (integer := as_int(value)) is not None:
+        return integer
+    number = plain(value)
+    real = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    return float(number) if real else None
+
+
+def check_int(name: str, value: Any) -> int:
+    """Returns an integer, or raises a ValueError that names it."""
+    integer = as_int(value)
+    if integer is None:
+        raise InputError(f"{name} must be an integer, got {shown(value)}.")
+    return integer
+
+
 def check_positive_int(name: str, value: Any) -> int:
-    """Returns `value`, or raises a ValueError that names it unless it is an integer above 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a positive integer, got {value!r}.")
-    return value
+    """Returns an integer above 0, or raises a ValueError that names it."""
+    integer = as_int(value)
+    if integer is None or integer < 1:
+        raise InputError(f"{name} must be a positive integer, got {shown(value)}.")
+    return integer
 
 
-def check_positive(name: str, value: float) -> float:
-    """Returns `value`, or raises a ValueError that names it unless it is a number above 0."""
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InputError(f"{name} must be a positive number, got {value!r}.")
-    return value
+def check_number(name: str, value: Any) -> float:
+    """Returns a finite number, or raises a ValueError that names it."""
+    number = as_number(value)
+    if number is None or not abs(number) < float("inf"):
+        raise InputError(f"{name} must be a finite number, got {shown(value)}.")
+    return number
 
 
-def check_rate(name: str, value: float) -> float:
-    """Returns `value`, or raises a ValueError that names it unless it lies in [0, 1)."""
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise InputError(f"{name} must be at least 0 and below 1, got {value!r}.")
-    return value
+def check_positive(name: str, value: Any) -> float:
+    """Returns a finite number above 0, or raises a ValueError that names it."""
+    number = as_number(value)
+    if number is None or not 0 < number < float("inf"):
+        raise InputError(f"{name} must be a positive number, got {shown(value)}.")
+    return number
 
 
-def check_activation(value: Any) -> Any:
-    """Returns `value`, or raises a ValueError unless Keras knows the activation."""
+def check_rate(name: str, value: Any) -> float:
+    """Returns a number in [0, 1), or raises a ValueError that names it."""
+    number = as_number(value)
+    if number is None or not 0 <= number < 1:
+        raise InputError(f"{name} must be at least 0 and below 1, got {shown(value)}.")
+    return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns a boolean, also for 0 and 1, or raises a ValueError that names it."""
+    flag = plain(value)
+    if not isinstance(flag, bool) and as_int(flag) not in {0, 1}:
+        raise InputError(f"{name} must be True or False, got {shown(value)}.")
+    return bool(flag)
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
+    """Returns one of the allowed values, or raises a ValueError that names it."""
+    choice = plain(value)
+    # Types count: True is not the 1 that it equals, and arrays do not compare.
+    if not any(type(choice) is type(each) and choice == each for each in allowed):
+        *others, last = map(repr, allowed)
+        raise InputError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}.")
+    return choice
+
+
+def check_activation(name: str, value: Any) -> Any:
+    """Returns what Keras takes as an activation, or raises a ValueError that names it."""
     try:
         keras.activations.get(value)
-    except ValueError as error:
-        raise InputError(f"classifier_activation={value!r} is no activation of Keras.") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}={shown(value)} is not an activation of Keras.") from error
     return value
+
+
+def if_given(check: Callable[[str, Any], T], name: str, value: Any) -> T | None:
+    """What a check returns for a value; None for None."""
+    return None if value is None else check(name, value)

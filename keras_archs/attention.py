@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from .errors import InputError, did_you_mean
+from .arguments import as_int
+from .errors import InputError, did_you_mean, shown
 from .features import feature_info
 from .layers import CBAM, ECA, GlobalContext, NonLocalBlock, SqueezeExcite
 from .surgery import insert
@@ -19,19 +20,33 @@ BLOCKS: dict[str, type[keras.layers.Layer]] = {
 }
 
 
-def check_attention(attention: Any) -> None:
-    """Raises a ValueError that names what is no block."""
-    blocks = attention if isinstance(attention, Mapping) else {0: attention}
-    for level, block in blocks.items():
-        if isinstance(level, bool) or not isinstance(level, int):
-            raise InputError(f"attention must map levels (integers) to blocks, got {level!r}.")
-        if isinstance(block, str) and block not in BLOCKS:
-            raise InputError(
-                f"attention={block!r} is no block.{did_you_mean(block, BLOCKS)} Allowed are"
-                f" {', '.join(map(repr, BLOCKS))}, a layer, or a dict from levels to these."
-            )
-        if block is not None and not isinstance(block, str | keras.layers.Layer):
-            raise InputError(f"attention must be a name, a layer or a dict, got {block!r}.")
+def check_attention(attention: Any) -> Any:
+    """Returns the argument with Python's integers as levels.
+
+    Raises:
+        ValueError: a level is not an integer, or a block is unknown; the message names it.
+    """
+    if not isinstance(attention, Mapping):
+        _check_block(attention)
+        return attention
+    blocks = {}
+    for given, block in attention.items():
+        level = as_int(given)
+        if level is None:
+            raise InputError(f"attention must map levels (integers) to blocks, got {shown(given)}.")
+        _check_block(block)
+        blocks[level] = block
+    return blocks
+
+
+def _check_block(block: Any) -> None:
+    if isinstance(block, str) and block not in BLOCKS:
+        raise InputError(
+            f"attention={block!r} is not a block.{did_you_mean(block, BLOCKS)} Allowed are"
+            f" {', '.join(map(repr, BLOCKS))}, a layer, or a dict from levels to these."
+        )
+    if block is not None and not isinstance(block, str | keras.layers.Layer):
+        raise InputError(f"attention must be a name, a layer or a dict, got {shown(block)}.")
 
 
 def attend(model: keras.Model, attention: Any) -> keras.Model:
@@ -42,9 +57,15 @@ def attend(model: keras.Model, attention: Any) -> keras.Model:
     """
     if attention is None:
         return model
+    levels = [feature.level for feature in feature_info(model)]
     if not isinstance(attention, Mapping):
-        attention = {feature.level: attention for feature in feature_info(model)}
+        attention = dict.fromkeys(levels, attention)
     for level, block in sorted(attention.items()):
+        if level not in levels:
+            raise InputError(
+                f"attention={shown(attention)}: {model.name} has no map of level {level}; allowed"
+                f" are {levels}."
+            )
         if block is not None:
             layer = BLOCKS[block]() if isinstance(block, str) else block
             model = insert(model, layer, after=level)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,3 +17,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`" Did you mean 'a' or 'b'?"` with the names nearest to `given`, or an empty string."""
     near = difflib.get_close_matches(given.lower(), list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """The `repr` of what was given, on one line and of at most 100 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."

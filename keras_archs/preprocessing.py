@@ -1,14 +1,17 @@
 """What a network expects of its pixels, and what its output says."""
 
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image, ImageOps
 
-from .errors import InputError
+from .arguments import check_positive_int
+from .errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,25 @@ class Preprocessing:
         """Preprocesses images; the argument itself is never changed.
 
         Args:
-            x: numpy array or tensor, `(..., height, width, channels)`, any number type.
-                One-channel images get the mean of the channels' means.
+            x: an array or tensor `(..., height, width, channels)` of any number type, a PIL image,
+                or a list of arrays or PIL images of one size. One-channel images get the mean of
+                the channels' means. PIL images are turned upright, as their EXIF data say, and
+                converted to RGB.
 
         Returns:
             The same kind of array, in Keras' `floatx`, or in float16/bfloat16 if x was.
 
         Raises:
-            ValueError: the number of channels is neither 1 nor that of the means.
+            ValueError: `x` does not hold images, or the number of channels is neither 1 nor that of
+                the means.
         """
+        x = as_images("x", x)
         channels = x.shape[-1]
         if not self.takes(channels):
-            raise InputError(f"x has {channels} channels (shape {x.shape}); allowed are 1 and 3.")
+            raise InputError(
+                f"x has {channels} channels (shape {tuple(x.shape)}); allowed are 1 and 3."
+            )
+        _warn_unless_pixels(x)
         mean, scale = self._constants(channels)
         floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         dtype = x.dtype if floating else keras.config.floatx()
@@ -107,8 +117,11 @@ class PreprocessInput(keras.layers.Layer):
         # Pixels are exact in half precision up to 2048 (256 in bfloat16); differences of them are
         # not, and the cost is nothing beside a convolution: so float32, cast at the end.
         super().__init__(name=name, autocast=False, **kwargs)
-        scale = float(scale) if isinstance(scale, int | float) else tuple(scale)
-        self.preprocessing = Preprocessing(tuple(mean), scale, bgr)
+        if isinstance(scale, Sequence | np.ndarray):
+            scale = tuple(map(float, scale))
+        else:
+            scale = float(scale)
+        self.preprocessing = Preprocessing(tuple(map(float, mean)), scale, bool(bgr))
 
     def call(self, inputs: Any) -> Any:
         x = self.preprocessing(keras.ops.cast(inputs, "float32"))
@@ -121,6 +134,69 @@ class PreprocessInput(keras.layers.Layer):
         return {**super().get_config(), **dataclasses.asdict(self.preprocessing)}
 
 
+def as_images(name: str, images: Any) -> Any:
+    """Images as one array or tensor, `(..., height, width, channels)`.
+
+    Args:
+        name: of the argument, for errors.
+        images: an array or tensor, which is returned; a PIL image, which is turned upright and
+            converted to RGB; or a list or tuple of these of one size.
+
+    Raises:
+        InputError: they are something else, or differ in size.
+    """
+    if isinstance(images, Image.Image):
+        return _pixels(images)
+    array = images
+    if isinstance(images, list | tuple):
+        each = [_pixels(image) if isinstance(image, Image.Image) else image for image in images]
+        try:
+            array = np.stack(each)
+        except (TypeError, ValueError, NotImplementedError):  # sizes differ; no arrays; symbolic
+            sizes = [getattr(image, "shape", None) for image in each]
+            raise InputError(f"{name} must hold images of one size, got {shown(sizes)}.") from None
+    try:
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        fits = len(array.shape) >= 3 and dtype.startswith(("int", "uint", "float", "bfloat"))
+    except (AttributeError, TypeError, ValueError):  # no array; of objects; of unknown rank
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{name} must be an array or tensor (..., height, width, channels) of numbers, a PIL"
+            f" image or a list of these, got {_described(images)}."
+        )
+    return array
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
+    return np.asarray(image.convert("RGB"))
+
+
+def _described(value: Any) -> str:
+    if not hasattr(value, "shape"):
+        return shown(value)
+    dtype = getattr(value, "dtype", None)
+    return f"{type(value).__name__} of shape {value.shape} and dtype {dtype}"
+
+
+def _warn_unless_pixels(x: Any) -> None:
+    """Warns of floats that were scaled before; tensors may not have values yet."""
+    if not (isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.size):
+        return
+    low, high = float(x.min()), float(x.max())
+    # Resizing leaves values a little beyond 0..255, but fractions alone only in a black image.
+    scaled = low < -64 or (high <= 3 and (x % 1).any())
+    if scaled:
+        warnings.warn(
+            f"x has values from {low:.4g} to {high:.4g}, but preprocessing takes pixels of 0..255:"
+            " was it scaled before?",
+            stacklevel=3,
+        )
+
+
 # The names are those of keras.applications.imagenet_utils.preprocess_input's modes.
 TF = Preprocessing(mean=(127.5,), scale=127.5)
 TORCH = Preprocessing(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
@@ -128,36 +204,56 @@ CAFFE = Preprocessing(mean=(103.939, 116.779, 123.68), scale=1.0, bgr=True)
 
 
 def decode_predictions(
-    predictions: Any, top: int = 5, class_names: Sequence[str] | None = None
+    predictions: Any, top: int = 5, class_names: Sequence[str] | Mapping[int, str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """The `top` classes of each prediction, best first.
 
     Args:
-        predictions: `(batch, classes)` scores.
+        predictions: `(batch, classes)` scores, an array or tensor; or `(classes,)` of one image.
         top: how many classes to return.
-        class_names: names of the classes in the order of the output. Without them the 1,000
-            classes of ImageNet are meant, whose names Keras downloads at the first use.
+        class_names: names of the classes in the order of the output, or a dict from indices to
+            them. Without them the 1,000 classes of ImageNet are meant, whose names Keras downloads
+            at the first use.
 
     Returns:
         One list an image of `(identifier, name, score)`; the identifier is ImageNet's synset, or
         the index of the class.
 
     Raises:
-        ValueError: the shape fits neither `class_names` nor ImageNet, or `top` is below 1.
+        ValueError: the shape fits neither `class_names` nor ImageNet, `top` is below 1, or an
+            argument has a wrong type.
     """
-    scores = np.asarray(predictions)
-    classes = 1000 if class_names is None else len(class_names)
+    top = check_positive_int("top", top)
+    names = None if class_names is None else _names(class_names)
+    classes = 1000 if names is None else len(names)
+    try:
+        scores = np.asarray(predictions)
+    except (TypeError, ValueError, NotImplementedError):  # ragged; symbolic
+        scores = np.empty((), object)
+    if scores.dtype.kind not in "fiu":
+        raise InputError(f"predictions must be numbers, got {_described(predictions)}.")
+    scores = scores[None] if scores.ndim == 1 else scores
     if scores.ndim != 2 or scores.shape[1] != classes:
         raise InputError(
             f"predictions must have the shape (batch, {classes}), got {scores.shape};"
             " give class_names for classes other than ImageNet's."
         )
-    if top < 1:
-        raise InputError(f"top must be at least 1, got {top}.")
-    if class_names is None:
+    if names is None:
         return keras.applications.imagenet_utils.decode_predictions(scores, top=top)
     best = np.argsort(-scores, axis=1)[:, :top]
     return [
-        [(str(i), class_names[i], float(row[i])) for i in indices]
+        [(str(i), names[i], float(row[i])) for i in indices]
         for row, indices in zip(scores, best, strict=True)
     ]
+
+
+def _names(class_names: Any) -> list[str]:
+    try:
+        if isinstance(class_names, str):
+            raise TypeError
+        return [str(class_names[i]) for i in range(len(class_names))]
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            "class_names must be a list of names, or a dict from indices to names, got"
+            f" {shown(class_names)}."
+        ) from error

@@ -3,14 +3,15 @@
 import fnmatch
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
 import keras
 
-from .arguments import DEFAULTS, Shared
-from .errors import InputError, did_you_mean
+from .arguments import DEFAULTS, Shared, check_shared
+from .errors import InputError, did_you_mean, shown
 from .preprocessing import Preprocessing
 
 
@@ -81,13 +82,17 @@ class Family:
     def register(self, builder: Callable[..., keras.Model]) -> Builder:
         """Makes a builder public: known by its lower-case name, with full signature and docstring.
 
-        `builder` spells out its own arguments and takes those that all share as `**shared`. Its
-        own keyword-only arguments come last.
+        `builder` spells out its own arguments and takes those that all share as `**shared`, which
+        are checked before. Its own keyword-only arguments come last.
         """
 
         @functools.wraps(builder)
         def build(*args: Any, **kwargs: Any) -> keras.Model:
-            return builder(**signature.bind(*args, **kwargs).arguments)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+            shared: Any = {name: given.pop(name) for name in DEFAULTS}
+            return builder(**given, **check_shared(shared, self.min_size, signature.parameters))
 
         signature = _signature(builder, self.first)
         build.__signature__ = signature  # type: ignore[attr-defined]
@@ -133,20 +138,59 @@ class Entry:
     family: Family
     builder: Builder
 
+    @property
+    def name(self) -> str:
+        """The one that `list_models` gives."""
+        return self.builder.__name__.lower()
+
 
 _MODELS: dict[str, Entry] = {}
 
+# Names in the papers, timm and torchvision that differ from ours by more than separators. Numbers
+# at their ends say what these networks are without arguments as well.
+_SYNONYMS = {
+    "mobilenetv1": "mobilenet",
+    "mobilenetv1100": "mobilenet",
+    "mobilenetv2100": "mobilenetv2",
+    "mobilenetv3large100": "mobilenetv3large",
+    "mobilenetv3small100": "mobilenetv3small",
+    "googlenet": "inceptionv1",
+    "bninception": "inceptionv2",
+    "wideresnet502": "wideresnet50",
+    "wideresnet1012": "wideresnet101",
+    "resnext5032x4d": "resnext50",
+    "resnext10132x4d": "resnext101",
+    "seresnext5032x4d": "seresnext50",
+    "seresnext10132x4d": "seresnext101",
+    "resnetv218": "resnet18v2",
+    "resnetv234": "resnet34v2",
+    "resnetv250": "resnet50v2",
+    "resnetv2101": "resnet101v2",
+    "resnetv2152": "resnet152v2",
+}
+
+
+def _key(name: str) -> str:
+    """A name, or a pattern of names, in lower case and without separators."""
+    return re.sub(r"(\[[^]]*])|[-_. ]", r"\1", name.lower())  # a-c in brackets is a range
+
 
 def find(name: str) -> Entry:
-    """The entry of a builder by its name in any case.
+    """The entry of a builder by its name.
+
+    Neither case nor separators matter, and timm's and torchvision's names are understood:
+    `"resnet50"`, `"ResNet50"`, `"resnet-50"`, `"efficientnet_b0"`, `"tf_efficientnetv2_s"`.
 
     Raises:
         ValueError: no builder has this name; the message suggests the nearest ones.
     """
-    entry = _MODELS.get(str(name).lower())
+    if not isinstance(name, str):
+        raise InputError(f"model must be a name such as 'resnet50', got {shown(name)}.")
+    key = _key(name).removeprefix("tf")
+    entry = _MODELS.get(_SYNONYMS.get(key, key))
     if entry is None:
         raise InputError(
-            f"There is no model {name!r}.{did_you_mean(str(name), _MODELS)}"
+            f"There is no model {name!r}.{did_you_mean(key, _MODELS)}"
             " keras_archs.list_models() lists them all."
         )
     return entry
@@ -159,7 +203,7 @@ def find_family(name: str) -> Family:
         ValueError: neither is known.
     """
     for entry in _MODELS.values():
-        if entry.family.name == str(name).lower():
+        if isinstance(name, str) and _key(entry.family.name) == _key(name):
             return entry.family
     return find(name).family
 
@@ -167,10 +211,15 @@ def find_family(name: str) -> Family:
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the models that match a shell pattern such as `"resnet*"`, sorted.
 
-    The names are those that `create_model` takes: the builders' names in lower case.
+    The names are the builders' in lower case. Neither case nor separators of the pattern matter.
+
+    Raises:
+        ValueError: the pattern is not a string.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern must be a string such as 'resnet*', got {shown(pattern)}.")
     natural = lambda name: (name.rstrip("0123456789"), len(name), name)  # noqa: E731
-    return sorted(fnmatch.filter(_MODELS, pattern.lower()), key=natural)
+    return sorted(fnmatch.filter(_MODELS, _key(pattern)), key=natural)
 
 
 def check_arguments(name: str, arguments: dict[str, Any]) -> None:
@@ -188,7 +237,7 @@ def create_model(name: str, /, **arguments: Any) -> keras.Model:
     """Builds a model by name: `create_model("mobilenet", alpha=0.5, classes=10)`.
 
     Args:
-        name: one of `list_models()`, in any case.
+        name: one of `list_models()`, in any case and spelling: `"mobilenet_v2"`, `"resnet-50"`.
         **arguments: the builder's own arguments.
 
     Raises:
@@ -204,13 +253,16 @@ def preprocess_input(x: Any, model: str) -> Any:
     `keras_archs.mobilenet.preprocess_input(x)` is `keras_archs.preprocess_input(x, "mobilenet")`.
 
     Args:
-        x: numpy array or tensor of RGB images, `(..., height, width, channels)`; not changed.
+        x: RGB images: an array or tensor `(..., height, width, channels)` of any number type, which
+            is not changed, a PIL image, or a list of arrays or PIL images of one size.
         model: name of a family or of one of its models.
 
     Returns:
-        A new array or tensor of the same shape, in `floatx` (float16 and bfloat16 stay).
+        A new array or tensor of the same shape, in `floatx` (float16 and bfloat16 stay). A PIL
+        image becomes `(height, width, 3)`; the first axis of a list is that of the images.
 
     Raises:
-        ValueError: the name is unknown, or the channels are neither 1 nor 3.
+        ValueError: the name is unknown, `x` does not hold images, or their channels are neither 1
+            nor those of the family's means.
     """
     return find_family(model).preprocessing(x)

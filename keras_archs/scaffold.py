@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from .arguments import DEFAULTS, Shape, Shared, check_activation, check_positive_int
+from .arguments import Shape, Shared
 from .attention import attend, check_attention
 from .errors import InputError
 from .preprocessing import Preprocessing
@@ -25,11 +25,11 @@ def head_dtype() -> str | None:
 
 
 class Scaffold:
-    """The arguments of a builder that all families share, checked.
+    """What the arguments say that all families share.
 
     Args:
         family: gives the preprocessing, the default and the smallest size.
-        shared: the arguments as given; those left out have their value in `DEFAULTS`.
+        shared: the arguments, as `check_shared` returns them.
         name: name of the model unless one is given.
         size: height and width of an input whose shape is not given, the top or not.
         top_size: the same with the top only, in place of the family's.
@@ -40,10 +40,10 @@ class Scaffold:
 
     Attributes:
         inputs: the tensor to build on, `(batch, height, width, channels)`.
-        include_top, classes, classifier_activation: the checked arguments.
+        include_top, classes, classifier_activation: the arguments.
 
     Raises:
-        ValueError: an argument is out of range or contradicts another.
+        ValueError: an argument contradicts another, or `attention` is wrong.
     """
 
     def __init__(
@@ -63,25 +63,19 @@ class Scaffold:
                 "keras_archs builds channels_last networks, but keras.config.image_data_format()"
                 " is 'channels_first'; call keras.config.set_image_data_format('channels_last')."
             )
-        given: Shared = {**DEFAULTS, **shared}
-        self.include_top, self.pooling = given["include_top"], given["pooling"]
-        self.weights, self.published = given["weights"], published
-        self.name = given["name"] or name
-        check_attention(given["attention"])
-        self.attention = given["attention"]
-        if self.pooling not in {None, "avg", "max"}:
-            raise InputError(f"pooling must be None, 'avg' or 'max', got {self.pooling!r}.")
-        self.classes = check_positive_int("classes", given["classes"])
-        self.classifier_activation = check_activation(given["classifier_activation"])
+        self.include_top, self.pooling = shared["include_top"], shared["pooling"]
+        self.weights, self.published = shared["weights"], published
+        self.name = shared["name"] or name
+        self.attention = check_attention(shared["attention"])
+        self.classes = shared["classes"]
+        self.classifier_activation = shared["classifier_activation"]
 
-        input_tensor, input_shape = given["input_tensor"], given["input_shape"]
-        if input_tensor is not None:
-            input_shape = _shape_of(input_tensor, input_shape)
-        elif input_shape is None:
+        input_tensor, input_shape = shared["input_tensor"], shared["input_shape"]
+        if input_shape is None:
             needed = self.include_top or static == "always"
             side = size or ((top_size or family.size) if needed else None)
             input_shape = (side, side, 3)
-        channels = _check_shape(input_shape, family.min_size)[-1]
+        channels = input_shape[-1]
         if static == "always" or (static == "top" and self.include_top):
             _check_static(family, input_shape, self.weights, self.include_top, static)
         check_weights(
@@ -93,13 +87,9 @@ class Scaffold:
             classifier_activation=self.classifier_activation,
         )
         if input_tensor is None:
-            self._source = keras.Input(input_shape, name="input")
-        elif keras.backend.is_keras_tensor(input_tensor):
-            self._source = input_tensor
-        else:
-            self._source = keras.Input(tensor=input_tensor, name="input")
-        self.inputs = self._source
-        if given["include_preprocessing"]:
+            input_tensor = keras.Input(input_shape, name="input")
+        self.inputs = self._source = input_tensor
+        if shared["include_preprocessing"]:
             chosen = preprocessing or family.preprocessing
             if not chosen.takes(channels):
                 raise InputError(
@@ -176,24 +166,3 @@ def _check_static(
             f"input_shape={shape} does not fit weights='imagenet' with the top of"
             f" {family.name}, which needs ({family.size}, {family.size}, 3)."
         )
-
-
-def _shape_of(input_tensor: Any, input_shape: Shape | None) -> Shape:
-    shape = tuple(input_tensor.shape)[1:]
-    if input_shape is not None and tuple(input_shape) != shape:
-        raise InputError(f"input_shape={input_shape} contradicts input_tensor of shape {shape}.")
-    return shape
-
-
-def _check_shape(shape: Any, min_size: int) -> Shape:
-    sides_fit = isinstance(shape, tuple | list) and len(shape) == 3
-    for side in tuple(shape)[:2] if sides_fit else ():
-        if side is not None:
-            sides_fit = sides_fit and isinstance(side, int) and side >= min_size
-    if not sides_fit:
-        raise InputError(
-            f"input_shape must be (height, width, channels) with at least {min_size} pixels each"
-            f" way, got {shape}."
-        )
-    height, width, channels = shape
-    return height, width, check_positive_int(f"The channels of input_shape={shape}", channels)

@@ -89,7 +89,7 @@ def check_weights(
             f"weights='imagenet' with the top needs classes={IMAGENET_CLASSES}, got {classes};"
             " use include_top=False to put your own classifier on the features."
         )
-    if include_top and classifier_activation not in {"softmax", None}:
+    if include_top and classifier_activation not in ("softmax", None):
         raise InputError(
             "weights='imagenet' with the top needs classifier_activation 'softmax' or None, got"
             f" {classifier_activation!r}."

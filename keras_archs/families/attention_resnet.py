@@ -17,8 +17,7 @@ from typing import Any, Literal, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared
-from ..errors import InputError
+from ..arguments import Shared, check_choice
 from ..layers import (
     CBAM,
     ECA,
@@ -128,8 +127,7 @@ def _non_local(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """A ResNet with non-local blocks in its third and fourth stage."""
-    if blocks not in {1, 5, 10}:
-        raise InputError(f"blocks must be 1, 5 or 10, got {blocks!r}.")
+    blocks = check_choice("blocks", blocks, (1, 5, 10))
     places = PLACES[blocks, 50 if variant.depths == DEPTHS[50] else 101]
 
     def behind(x: Any, stage: int, block: int, name: str) -> Any:
@@ -155,8 +153,7 @@ def _botnet(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """A ResNet whose last three 3x3 convolutions are self-attention with relative positions."""
-    if last_stride not in {1, 2}:
-        raise InputError(f"last_stride must be 1 or 2, got {last_stride!r}.")
+    last_stride = check_choice("last_stride", last_stride, (1, 2))
 
     def middle(x: Any, stage: int, _: int, stride: int, name: str) -> Any:
         if stage < 5:

@@ -51,7 +51,7 @@ def _coatnet(
     variant: Variant, *, drop_connect_rate: float = 0.0, **shared: Unpack[Shared]
 ) -> keras.Model:
     """Two stages of inverted residuals and two of self-attention with relative positions."""
-    check_rate("drop_connect_rate", drop_connect_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), static="always")
     x = _conv(scaffold.inputs, variant.stem, 3, "stem1", stride=2)
     x = _bn_gelu(x, "stem1")

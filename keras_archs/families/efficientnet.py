@@ -21,7 +21,14 @@ from typing import Any, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_positive, check_positive_int, check_rate
+from ..arguments import (
+    Shared,
+    check_flag,
+    check_number,
+    check_positive,
+    check_positive_int,
+    check_rate,
+)
 from ..errors import InputError
 from ..layers.activation import Activation
 from ..layers.batch_norm import BatchNormalization
@@ -126,8 +133,8 @@ def _efficientnet(
 ) -> keras.Model:
     """Seven stages of inverted residual blocks."""
     dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
-    check_rate("dropout_rate", dropout_rate)
-    check_rate("drop_connect_rate", drop_connect_rate)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(
         LITE if variant.lite else FAMILY,
         shared,
@@ -302,10 +309,16 @@ def EfficientNet(
 
     `EfficientNet(1.8, 2.6, 528)` is B6; `compound_scaling` gives coefficients for any phi.
     """
-    check_positive("width_coefficient", width_coefficient)
-    check_positive("depth_coefficient", depth_coefficient)
-    check_positive_int("resolution", resolution)
-    row = Variant("EfficientNet", width_coefficient, depth_coefficient, resolution, dropout_rate)
+    resolution = check_positive_int("resolution", resolution)
+    if resolution < FAMILY.min_size:
+        raise InputError(f"resolution must be at least {FAMILY.min_size}, got {resolution}.")
+    row = Variant(
+        "EfficientNet",
+        check_positive("width_coefficient", width_coefficient),
+        check_positive("depth_coefficient", depth_coefficient),
+        resolution,
+        check_rate("dropout_rate", dropout_rate),
+    )
     return _efficientnet(row, drop_connect_rate=drop_connect_rate, **shared)
 
 
@@ -352,10 +365,12 @@ def compound_scaling(
 
     Source: Tan & Le 2019, equation 3, and the authors' table of coefficients.
     """
-    for name, base in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
+    alpha, beta, gamma = (
         check_positive(name, base)
-    if not isinstance(phi, int | float) or not math.isfinite(phi):
-        raise InputError(f"phi must be a number, got {phi!r}.")
+        for name, base in {"alpha": alpha, "beta": beta, "gamma": gamma}.items()
+    )
+    phi = check_number("phi", phi)
+    released = check_flag("released", released)
     if released and (alpha, beta, gamma) != (1.2, 1.1, 1.15):
         raise InputError(
             f"alpha={alpha}, beta={beta}, gamma={gamma} have no released networks; allowed with"
@@ -375,8 +390,11 @@ def compound_scaling(
 
     dropout = between("dropout_rate")
     if not released:
-        side = max(FAMILY.min_size, round(FAMILY.size * gamma**phi))
-        return Scaling(beta**phi, alpha**phi, side, dropout)
+        try:
+            side = max(FAMILY.min_size, round(FAMILY.size * gamma**phi))
+            return Scaling(beta**phi, alpha**phi, side, dropout)
+        except OverflowError as error:
+            raise InputError(f"phi={phi!r} gives coefficients without bound.") from error
     return Scaling(
         between("width_coefficient"),
         between("depth_coefficient"),

@@ -150,8 +150,8 @@ def _efficientnet_v2(
 ) -> keras.Model:
     """Fused and depthwise inverted residual blocks."""
     dropout_rate = variant.dropout_rate if dropout_rate is None else dropout_rate
-    check_rate("dropout_rate", dropout_rate)
-    check_rate("drop_connect_rate", drop_connect_rate)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(
         variant.family,
         shared,

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_rate
+from ..arguments import Shared, check_choice, check_flag, check_rate
 from ..errors import InputError
 from ..layers.batch_norm import BatchNormalization
 from ..layers.local_response import LocalResponseNormalization
@@ -72,10 +72,11 @@ def InceptionV1(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """InceptionV1 (GoogLeNet). Nine blocks of parallel 1x1, 3x3 and 5x5 convolutions."""
-    check_rate("dropout_rate", dropout_rate)
-    if large_kernel not in {3, 5}:
-        raise InputError(f"large_kernel must be 3 or 5, got {large_kernel!r}.")
-    if auxiliary and not shared.get("include_top", True):
+    batch_norm = check_flag("batch_norm", batch_norm)
+    auxiliary = check_flag("auxiliary", auxiliary)
+    large_kernel = check_choice("large_kernel", large_kernel, (3, 5))
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
+    if auxiliary and not shared["include_top"]:
         raise InputError("auxiliary=True needs include_top=True: its outputs are classifiers.")
     scaffold = Scaffold(FAMILY, shared, name="inception_v1", static="always" if auxiliary else None)
     conv_act = partial(_conv, batch_norm=batch_norm)

@@ -8,13 +8,19 @@ alone shrink the map: there is no max-pooling.
 As in the published weights the activation is ReLU6, where the paper says ReLU.
 """
 
-from collections.abc import Sequence
 from typing import Any, Unpack
 
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_positive_int, check_rate
+from ..arguments import (
+    Shape,
+    Shared,
+    check_number,
+    check_positive,
+    check_positive_int,
+    check_rate,
+)
 from ..errors import InputError
 from ..layers.activation import Activation
 from ..layers.batch_norm import BatchNormalization
@@ -62,16 +68,15 @@ def MobileNet(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """MobileNet. Thirteen depthwise separable convolutions behind a strided stem."""
-    if not alpha * STEM >= 1:
+    alpha = check_positive("alpha", alpha)
+    if alpha * STEM < 1:
         raise InputError(
-            f"alpha must be positive and leave the {STEM} filters of the stem at least one, got"
-            f" {alpha!r}."
+            f"alpha must leave the {STEM} filters of the stem at least one, got {alpha!r}."
         )
-    check_positive_int("depth_multiplier", depth_multiplier)
-    check_rate("dropout", dropout)
-    tensor = shared.get("input_tensor")
-    given = shared.get("input_shape") if tensor is None else tuple(tensor.shape)[1:]
-    size = None if rho is None else _size_of(rho, given)
+    depth_multiplier = check_positive_int("depth_multiplier", depth_multiplier)
+    dropout = check_rate("dropout", dropout)
+    given = shared["input_shape"]
+    size = None if rho is None else _size_of(check_number("rho", rho), given)
     side = FAMILY.size if given is None else given[0] or FAMILY.size
     scaffold = Scaffold(
         FAMILY,
@@ -121,7 +126,7 @@ def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:
     return scaffold.classify_map(x, name="conv_preds")
 
 
-def _size_of(rho: float, shape: Sequence[int | None] | None) -> int:
+def _size_of(rho: float, shape: Shape | None) -> int:
     size = 32 * round(FAMILY.size * rho / 32)
     # A rho such as 0.857, rounded from 6/7, means the size next to it.
     if not 0 < rho <= 1 or size < FAMILY.min_size or abs(FAMILY.size * rho - size) > 0.5:
@@ -129,16 +134,16 @@ def _size_of(rho: float, shape: Sequence[int | None] | None) -> int:
             f"rho must lie in (0, 1] and make 224 * rho a multiple of 32 (1, 6/7, 5/7 and 4/7 give"
             f" {', '.join(map(str, PUBLISHED_SIZES))}), got {rho!r}."
         )
-    if shape is not None and tuple(shape[:2]) != (size, size):
+    if shape is not None and shape[:2] != (size, size):
         raise InputError(
             f"rho={rho!r} asks for {size}x{size} pixels and contradicts the input shape"
-            f" {tuple(shape)}; give one of the two."
+            f" {shape}; give one of the two."
         )
     return size
 
 
 def _imagenet(
-    alpha: float, depth_multiplier: int, size: int | None, shape: Sequence[int | None] | None
+    alpha: float, depth_multiplier: int, size: int | None, shape: Shape | None
 ) -> ImageNet | None:
     if alpha not in PUBLISHED_ALPHAS or depth_multiplier != 1:
         return None

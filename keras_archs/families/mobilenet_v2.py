@@ -52,9 +52,8 @@ PUBLISHED_SIZES = (224, 192, 160, 128, 96)
 @FAMILY.register
 def MobileNetV2(alpha: float = 1.0, **shared: Unpack[Shared]) -> keras.Model:
     """MobileNetV2. Seventeen inverted residual blocks."""
-    check_positive("alpha", alpha)
-    tensor = shared.get("input_tensor")
-    shape = shared.get("input_shape") if tensor is None else tuple(tensor.shape)[1:]
+    alpha = check_positive("alpha", alpha)
+    shape = shared["input_shape"]
     side = shape[0] if shape and shape[0] == shape[1] and shape[0] else FAMILY.size
     scaffold = Scaffold(
         FAMILY, shared, name=f"mobilenetv2_{alpha:.2f}_{side}", published=_imagenet(alpha, side)

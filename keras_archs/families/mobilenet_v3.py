@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_positive, check_rate
+from ..arguments import Shared, check_flag, check_positive, check_rate
 from ..layers.activation import Activation
 from ..layers.batch_norm import BatchNormalization
 from ..layers.depthwise import DepthwiseConv2D
@@ -115,8 +115,9 @@ def _mobilenet_v3(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """Searched inverted residual blocks behind a strided stem."""
-    check_positive("alpha", alpha)
-    check_rate("dropout_rate", dropout_rate)
+    alpha = check_positive("alpha", alpha)
+    minimalistic = check_flag("minimalistic", minimalistic)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
     scaffold = Scaffold(
         FAMILY,
         shared,

@@ -166,8 +166,8 @@ def _mobilenet_v4(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """Universal inverted bottlenecks behind a strided stem."""
-    check_rate("dropout_rate", dropout_rate)
-    check_rate("drop_connect_rate", drop_connect_rate)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), top_size=variant.resolution)
     activation = variant.activation
     x = _conv(scaffold.inputs, variant.stem, 3, "stem", stride=2, activation=activation)

@@ -113,8 +113,8 @@ def residual_network(
         dropout_rate: rate of the dropout before the classifier.
         needs_size: whether some weights depend on the height and width.
     """
-    check_rate("drop_connect_rate", drop_connect_rate)
-    check_rate("dropout_rate", dropout_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
     scaffold = Scaffold(
         variant.family,
         shared,

@@ -41,7 +41,7 @@ def _resnet_v2(
     variant: "Variant", *, drop_connect_rate: float = 0.0, **shared: Unpack[Shared]
 ) -> keras.Model:
     """A 7x7 stem and four stages of pre-activated residual blocks."""
-    check_rate("drop_connect_rate", drop_connect_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), published=variant.imagenet)
     x = _conv(scaffold.inputs, 64, 7, 2, variant.bottleneck, name="conv1")
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)

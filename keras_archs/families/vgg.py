@@ -14,7 +14,7 @@ from typing import Any, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_rate
+from ..arguments import Shared, check_flag, check_rate
 from ..layers.batch_norm import BatchNormalization
 from ..preprocessing import CAFFE
 from ..registry import Family
@@ -60,7 +60,8 @@ def _vgg(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """Five stacks of 3x3 convolutions and three dense layers."""
-    check_rate("dropout", dropout)
+    batch_norm = check_flag("batch_norm", batch_norm)
+    dropout = check_rate("dropout", dropout)
     scaffold = Scaffold(
         FAMILY,
         shared,

@@ -57,8 +57,8 @@ def _wide_resnet(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """A 3x3 stem and three stages of wide, pre-activated residual blocks, for small images."""
-    check_rate("dropout_rate", dropout_rate)
-    check_rate("drop_connect_rate", drop_connect_rate)
+    dropout_rate = check_rate("dropout_rate", dropout_rate)
+    drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower())
     x = conv2d(
         scaffold.inputs, WIDTHS[0], 3, use_bias=False, kernel_initializer=KERNELS, name="conv1"

@@ -6,16 +6,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ..arguments import check_positive_int, check_rate
+from ..arguments import check_choice, check_flag, check_positive_int, check_rate, if_given
 from ..errors import InputError
-from .base import (
-    Block,
-    Shape,
-    channels_of,
-    check_choice,
-    full_precision,
-    register,
-)
+from .base import Block, Shape, channels_of, full_precision, register
 from .dense import Dense
 
 POSITIONS = (None, "absolute", "relative", "bias")
@@ -69,15 +62,13 @@ class MultiHeadSelfAttention2D(Block):
     ) -> None:
         super().__init__(**kwargs)
         self.num_heads = check_positive_int("num_heads", num_heads)
-        sizes = {"key_dim": key_dim, "value_dim": value_dim, "output_dim": output_dim}
-        for name, size in sizes.items():
-            if size is not None:
-                check_positive_int(name, size)
-        self.key_dim, self.value_dim, self.output_dim = key_dim, value_dim, output_dim
+        self.key_dim = if_given(check_positive_int, "key_dim", key_dim)
+        self.value_dim = if_given(check_positive_int, "value_dim", value_dim)
+        self.output_dim = if_given(check_positive_int, "output_dim", output_dim)
         self.position = check_choice("position", position, POSITIONS)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.dropout = check_rate("dropout", dropout)
-        self.drop = self.inner(layers.Dropout, dropout, name="dropout")
+        self.drop = self.inner(layers.Dropout, self.dropout, name="dropout")
 
     def build(self, input_shape: Shape) -> None:
         channels = channels_of(input_shape, self)

@@ -4,10 +4,10 @@ from typing import Any
 
 from keras import layers, ops
 
-from ..arguments import check_positive_int
+from ..arguments import check_choice, check_flag, check_number, check_positive_int
 from ..errors import InputError
-from .attention import MultiHeadSelfAttention2D
-from .base import Block, Shape, channels_of, check_choice, register
+from .attention import POSITIONS, MultiHeadSelfAttention2D
+from .base import Block, Shape, channels_of, register
 
 HEADS_KEY_DIM = 20
 
@@ -54,25 +54,23 @@ class AttentionAugmentedConv2D(Block):
         self.filters = check_positive_int("filters", filters)
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self.num_heads = check_positive_int("num_heads", num_heads)
-        for name, share in {"kappa": kappa, "nu": nu}.items():
-            if not 0 < share < 1:
-                raise InputError(f"{name} must lie between 0 and 1, got {share!r}.")
-        value_dim = int(nu * filters) // num_heads
+        self.kappa, self.nu = _check_share("kappa", kappa), _check_share("nu", nu)
+        self.pool = check_flag("pool", pool)
+        self.strides = check_choice("strides", strides, (1, 2))
+        self.position = check_choice("position", position, POSITIONS)
+        self.halvings = (self.strides == 2) + self.pool
+        value_dim = int(self.nu * self.filters) // self.num_heads
         if value_dim < 1:
             raise InputError(
-                f"nu={nu} of filters={filters} gives num_heads={num_heads} less than one channel"
-                " each."
+                f"nu={self.nu} of filters={self.filters} gives num_heads={self.num_heads} less than"
+                " one channel each."
             )
-        self.kappa, self.nu, self.pool = kappa, nu, pool
-        self.strides = check_choice("strides", strides, (1, 2))
-        self.halvings = (strides == 2) + pool
-        self.position = check_choice("position", position, (None, "absolute", "relative", "bias"))
-        attended = num_heads * value_dim
+        attended = self.num_heads * value_dim
         self.conv = self.inner(
             layers.Conv2D,
-            filters - attended,
-            kernel_size,
-            strides=strides,
+            self.filters - attended,
+            self.kernel_size,
+            strides=self.strides,
             padding="same",
             use_bias=False,
             kernel_initializer="he_normal",
@@ -80,10 +78,10 @@ class AttentionAugmentedConv2D(Block):
         )
         self.attention = self.inner(
             MultiHeadSelfAttention2D,
-            num_heads,
-            key_dim=max(HEADS_KEY_DIM, int(kappa * filters) // num_heads),
+            self.num_heads,
+            key_dim=max(HEADS_KEY_DIM, int(self.kappa * self.filters) // self.num_heads),
             value_dim=value_dim,
-            position=position,
+            position=self.position,
             output_dim=attended,
             name="attention",
         )
@@ -118,6 +116,13 @@ class AttentionAugmentedConv2D(Block):
             "position": self.position,
             "pool": self.pool,
         }
+
+
+def _check_share(name: str, value: Any) -> float:
+    share = check_number(name, value)
+    if not 0 < share < 1:
+        raise InputError(f"{name} must lie between 0 and 1, got {share!r}.")
+    return share
 
 
 def _halved(shape: Shape, times: int) -> Shape:

@@ -86,13 +86,6 @@ def reduced(channels: int, ratio: float) -> int:
     return max(1, int(channels * ratio))
 
 
-def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """Returns `value`, or raises a ValueError that names it unless it is one of `allowed`."""
-    if value not in allowed:
-        raise InputError(f"{name} must be {', '.join(map(repr, allowed))}, got {value!r}.")
-    return value
-
-
 def flatten(x: Any) -> Any:
     """`(batch, height, width, channels)` to `(batch, height * width, channels)`."""
     _, height, width, channels = ops.shape(x)

@@ -4,17 +4,8 @@ from typing import Any
 
 from keras import ops
 
-from ..arguments import check_positive
-from .base import (
-    Block,
-    Shape,
-    channels_of,
-    check_choice,
-    flatten,
-    full_precision,
-    reduced,
-    register,
-)
+from ..arguments import check_choice, check_positive
+from .base import Block, Shape, channels_of, flatten, full_precision, reduced, register
 from .dense import Dense
 from .layer_norm import LayerNormalization
 

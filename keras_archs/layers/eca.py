@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import layers, ops
 
+from ..arguments import check_positive_int, if_given
 from ..errors import InputError
 from .base import Block, Shape, channels_of, register
 
@@ -30,9 +31,9 @@ class ECA(Block):
 
     def __init__(self, kernel_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if kernel_size is not None and (not isinstance(kernel_size, int) or kernel_size % 2 != 1):
-            raise InputError(f"kernel_size must be an odd positive integer, got {kernel_size!r}.")
-        self.kernel_size = kernel_size
+        self.kernel_size = if_given(check_positive_int, "kernel_size", kernel_size)
+        if self.kernel_size is not None and self.kernel_size % 2 == 0:
+            raise InputError(f"kernel_size must be odd, got {kernel_size!r}.")
 
     def build(self, input_shape: Shape) -> None:
         channels = channels_of(input_shape, self)

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from ..arguments import check_positive_int
+from ..arguments import check_number, check_positive_int
 from ..errors import InputError
 from .base import Block, full_precision, register
 
@@ -31,9 +31,10 @@ class LocalResponseNormalization(Block):
         self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if check_positive_int("size", size) % 2 == 0:
-            raise InputError(f"size must be odd, got {size}.")
-        self.size, self.alpha, self.beta = size, alpha, beta
+        self.size = check_positive_int("size", size)
+        if self.size % 2 == 0:
+            raise InputError(f"size must be odd, got {size!r}.")
+        self.alpha, self.beta = check_number("alpha", alpha), check_number("beta", beta)
 
     def call(self, inputs: Any) -> Any:
         x = full_precision(inputs)

@@ -5,16 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..arguments import check_positive_int
-from .base import (
-    Block,
-    Shape,
-    channels_of,
-    check_choice,
-    flatten,
-    full_precision,
-    register,
-)
+from ..arguments import check_choice, check_flag, check_positive_int, if_given
+from .base import Block, Shape, channels_of, flatten, full_precision, register
 from .batch_norm import BatchNormalization
 from .dense import Dense
 
@@ -59,13 +51,11 @@ class NonLocalBlock(Block):
     ) -> None:
         super().__init__(**kwargs)
         self.pairing = check_choice("pairing", pairing, PAIRINGS)
-        if inner_channels is not None:
-            check_positive_int("inner_channels", inner_channels)
-        self.inner_channels = inner_channels
-        self.sub_sample = sub_sample
-        self.use_scale = use_scale
+        self.inner_channels = if_given(check_positive_int, "inner_channels", inner_channels)
+        self.sub_sample = check_flag("sub_sample", sub_sample)
+        self.use_scale = check_flag("use_scale", use_scale)
         # Softmax gives a mean of g; the others a product of three maps, which float16 cannot hold.
-        unbounded = pairing in {"dot_product", "concatenation"}
+        unbounded = self.pairing in {"dot_product", "concatenation"}
         float16 = self.compute_dtype == "float16"
         self._response_dtype = "float32" if unbounded and float16 else self.dtype_policy
         self.norm = self.inner(

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from ..arguments import check_positive, check_positive_int
+from ..arguments import check_activation, check_positive, check_positive_int, if_given
 from .base import Block, Shape, channels_of, reduced, register
 
 
@@ -38,11 +38,13 @@ class SqueezeExcite(Block):
     ) -> None:
         super().__init__(**kwargs)
         self.squeeze_ratio = check_positive("squeeze_ratio", squeeze_ratio)
-        if squeezed_channels is not None:
-            check_positive_int("squeezed_channels", squeezed_channels)
-        self.squeezed_channels = squeezed_channels
-        self.activation = keras.activations.get(activation)
-        self.gate_activation = keras.activations.get(gate_activation)
+        self.squeezed_channels = if_given(
+            check_positive_int, "squeezed_channels", squeezed_channels
+        )
+        self.activation = keras.activations.get(check_activation("activation", activation))
+        self.gate_activation = keras.activations.get(
+            check_activation("gate_activation", gate_activation)
+        )
 
     def build(self, input_shape: Shape) -> None:
         channels = channels_of(input_shape, self)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..arguments import check_int, check_rate, if_given
 from .base import Shape, draw_once, register
 
 
@@ -22,14 +23,15 @@ class StochasticDepth(keras.layers.Dropout):
     Input and output: `(batch, ...)` of any rank.
 
     Raises:
-        ValueError: `rate` lies outside [0, 1].
+        ValueError: `rate` lies outside [0, 1), or `seed` is not an integer.
 
     Source: Huang et al. 2016, arXiv:1603.09382, section 3; scaled while training, as in all later
     code, rather than at inference.
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, seed=seed, **kwargs)
+        rate = check_rate("rate", rate)
+        super().__init__(rate, seed=if_given(check_int, "seed", seed), **kwargs)
 
     def build(self, input_shape: Shape) -> None:
         self.noise_shape = (None, *[1] * (len(input_shape) - 1))
