@@ -213,6 +213,14 @@ def check_rate(name: str, value: Any) -> float:
     return number
 
 
+def check_share(name: str, value: Any) -> float:
+    """Returns a number between 0 and 1, or raises a ValueError that names it."""
+    number = as_number(value)
+    if number is None or not 0 < number < 1:
+        raise InputError(f"{name} must lie between 0 and 1, got {shown(value)}.")
+    return number
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Returns a boolean, also for 0 and 1, or raises a ValueError that names it."""
     flag = plain(value)

@@ -38,7 +38,7 @@ class Preprocessing:
                 converted to RGB.
 
         Returns:
-            The same kind of array, in Keras' `floatx`, or in float16/bfloat16 if x was.
+            The same kind of array, in its own floating type, else in Keras' `floatx`.
 
         Raises:
             ValueError: `x` does not hold images, or the number of channels is neither 1 nor that of

@@ -258,7 +258,7 @@ def preprocess_input(x: Any, model: str) -> Any:
         model: name of a family or of one of its models.
 
     Returns:
-        A new array or tensor of the same shape, in `floatx` (float16 and bfloat16 stay). A PIL
+        A new array or tensor of the same shape, in its own floating type, else in `floatx`. A PIL
         image becomes `(height, width, 3)`; the first axis of a list is that of the images.
 
     Raises:

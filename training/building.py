@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_archs
+from keras_archs.arguments import check_number
 from keras_archs.errors import InputError
 from keras_archs.registry import find
 from keras_archs.tflite_export.fake_quantization.model import quantize_aware
@@ -137,12 +138,13 @@ def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
     family = find(config.model).family
     if config.image_size:
         size = config.image_size
-    elif "rho" in config.model_args:
-        size = round(family.size * float(config.model_args["rho"]))
+    elif (rho := config.model_args.get("rho")) is not None:
+        size = round(family.size * check_number("rho", rho))
     elif height and width:
         # Multiples of 32, the stride of the networks: with 32 their last stage would see one
         # position, with more than their own size they would cost more than they were made for.
-        size = min(family.size, max(64, 32 * -(-max(height, width) // 32)))
+        smallest = max(64, family.min_size)
+        size = min(family.size, 32 * -(-max(height, width, smallest) // 32))
     else:
         size = family.size
     if "imagenet" in {config.init, config.model_args.get("weights")}:

@@ -17,8 +17,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from keras_archs.arguments import plain
 from keras_archs.errors import InputError, did_you_mean
-from keras_archs.registry import check_arguments
+from keras_archs.registry import check_arguments, find
 
 from .data.augmentation import Augmentation, Crop, Policy
 
@@ -331,10 +332,23 @@ class TrainConfig(BaseModel):
         """A level may come as text, from the command line."""
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
+    @field_validator("model")
+    @classmethod
+    def _as_listed(cls, value: str) -> str:
+        """Any spelling of the name is stored as the one of `list_models`."""
+        return find(value).name
+
     @field_validator("model_args")
     @classmethod
     def _can_be_stored(cls, value: dict[str, Any]) -> dict[str, Any]:
         """As JSON, from which the levels of `attention` come back as text."""
+        value = {name: plain(argument) for name, argument in value.items()}
+        if isinstance(blocks := value.get("attention"), dict):
+            levels = map(plain, blocks)
+            value["attention"] = {
+                int(level) if isinstance(level, str) and level.isdecimal() else level: block
+                for level, block in zip(levels, blocks.values(), strict=True)
+            }
         for name, argument in value.items():
             try:
                 to_jsonable_python(argument)
@@ -343,12 +357,6 @@ class TrainConfig(BaseModel):
                     f"model_args: {name}={argument!r} cannot be stored with the run; allowed in"
                     " training are names, numbers, lists and dicts."
                 ) from None
-        if isinstance(blocks := value.get("attention"), dict):
-            levels = {
-                int(level) if isinstance(level, str) and level.isdecimal() else level: block
-                for level, block in blocks.items()
-            }
-            return value | {"attention": levels}
         return value
 
     @model_validator(mode="after")
@@ -358,6 +366,12 @@ class TrainConfig(BaseModel):
             instead = _NOT_MODEL_ARGS[argument]
             hint = f"; it follows from {instead}" if instead else ""
             raise InputError(f"model_args may not set {argument!r} in training{hint}.")
+        smallest = find(self.model).family.min_size
+        for name in ("image_size", "progressive_from"):
+            if (size := getattr(self, name)) is not None and size < smallest:
+                raise InputError(
+                    f"{name} must be at least {smallest} for {self.model}, got {size}."
+                )
         if self.final_learning_rate > self.learning_rate:
             raise InputError(
                 f"final_learning_rate={self.final_learning_rate} must not be above"

@@ -17,7 +17,7 @@ from typing import Any, Literal, Unpack
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_choice
+from ..arguments import Shared, check_choice, check_flag, check_positive_int, check_share
 from ..layers import (
     CBAM,
     ECA,
@@ -26,6 +26,7 @@ from ..layers import (
     MultiHeadSelfAttention2D,
     NonLocalBlock,
 )
+from ..layers.non_local import PAIRINGS
 from ..preprocessing import TORCH
 from ..registry import Family
 from .resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
@@ -128,6 +129,8 @@ def _non_local(
 ) -> keras.Model:
     """A ResNet with non-local blocks in its third and fourth stage."""
     blocks = check_choice("blocks", blocks, (1, 5, 10))
+    pairing = check_choice("pairing", pairing, PAIRINGS)
+    sub_sample = check_flag("sub_sample", sub_sample)
     places = PLACES[blocks, 50 if variant.depths == DEPTHS[50] else 101]
 
     def behind(x: Any, stage: int, block: int, name: str) -> Any:
@@ -154,6 +157,7 @@ def _botnet(
 ) -> keras.Model:
     """A ResNet whose last three 3x3 convolutions are self-attention with relative positions."""
     last_stride = check_choice("last_stride", last_stride, (1, 2))
+    num_heads = check_positive_int("num_heads", num_heads)
 
     def middle(x: Any, stage: int, _: int, stride: int, name: str) -> Any:
         if stage < 5:
@@ -182,6 +186,8 @@ def _aa_resnet(
     **shared: Unpack[Shared],
 ) -> keras.Model:
     """A ResNet with self-attention beside the 3x3 convolutions of its last three stages."""
+    kappa, nu = check_share("kappa", kappa), check_share("nu", nu)
+    num_heads = check_positive_int("num_heads", num_heads)
 
     def middle(x: Any, stage: int, width: int, stride: int, name: str) -> Any:
         if stage < 3:

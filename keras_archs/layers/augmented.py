@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import layers, ops
 
-from ..arguments import check_choice, check_flag, check_number, check_positive_int
+from ..arguments import check_choice, check_flag, check_positive_int, check_share
 from ..errors import InputError
 from .attention import POSITIONS, MultiHeadSelfAttention2D
 from .base import Block, Shape, channels_of, register
@@ -54,7 +54,7 @@ class AttentionAugmentedConv2D(Block):
         self.filters = check_positive_int("filters", filters)
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self.num_heads = check_positive_int("num_heads", num_heads)
-        self.kappa, self.nu = _check_share("kappa", kappa), _check_share("nu", nu)
+        self.kappa, self.nu = check_share("kappa", kappa), check_share("nu", nu)
         self.pool = check_flag("pool", pool)
         self.strides = check_choice("strides", strides, (1, 2))
         self.position = check_choice("position", position, POSITIONS)
@@ -116,13 +116,6 @@ class AttentionAugmentedConv2D(Block):
             "position": self.position,
             "pool": self.pool,
         }
-
-
-def _check_share(name: str, value: Any) -> float:
-    share = check_number(name, value)
-    if not 0 < share < 1:
-        raise InputError(f"{name} must lie between 0 and 1, got {share!r}.")
-    return share
 
 
 def _halved(shape: Shape, times: int) -> Shape:

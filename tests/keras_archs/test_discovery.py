@@ -11,8 +11,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 
 import keras_archs
+from keras_archs import registry
+from keras_archs.errors import InputError
 
 
 def test_list_models():
@@ -37,6 +40,66 @@ def test_list_models():
         if inspect.isfunction(getattr(keras_archs, name))
     }
     assert set(keras_archs.list_models()) <= exported
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        *(("mobilenet_v2", "mobilenetv2"), ("MobileNet-V2", "mobilenetv2")),
+        *(("efficientnet_b0", "efficientnetb0"), ("EfficientNet B0", "efficientnetb0")),
+        *(
+            ("tf_efficientnetv2_s", "efficientnetv2s"),
+            ("tf_efficientnet_lite0", "efficientnetlite0"),
+        ),
+        *(("resnet-50", "resnet50"), ("resnet_50", "resnet50"), ("resnetv2_50", "resnet50v2")),
+        *(("mobilenetv1_100", "mobilenet"), ("mobilenetv2_100", "mobilenetv2")),
+        *(
+            ("mobilenetv3_large_100", "mobilenetv3large"),
+            ("mobilenet_v3_small", "mobilenetv3small"),
+        ),
+        *(("mobilenetv4_conv_small", "mobilenetv4convsmall"), ("inception_v3", "inceptionv3")),
+        *(("wide_resnet50_2", "wideresnet50"), ("resnext50_32x4d", "resnext50")),
+        *(("inception_resnet_v2", "inceptionresnetv2"), ("seresnext101_32x4d", "seresnext101")),
+        *(("vgg-16", "vgg16"), ("coatnet_0", "coatnet0")),
+    ],
+)
+def test_spellings_of_other_collections(spelling, name):
+    assert registry.find(spelling).name == name
+    assert registry.find(spelling.upper()).name == name
+    assert registry.find_family(spelling) is registry.find(name).family
+
+
+def test_no_spelling_stands_for_two_networks():
+    for name in keras_archs.list_models():
+        assert registry.find(name).name == name
+    assert set(registry._SYNONYMS.values()) <= set(registry._MODELS)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "same"),
+    [
+        ("mobilenet_v2*", "mobilenetv2*"),
+        ("EfficientNet-B?", "efficientnetb?"),
+        ("resnet_[1-5]*", "resnet[1-5]*"),
+    ],
+)
+def test_patterns_in_other_spellings(pattern, same):
+    assert keras_archs.list_models(pattern) == keras_archs.list_models(same) != []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: keras_archs.create_model("mobilenet_v5"), "Did you mean 'mobilenetv"),
+        (lambda: keras_archs.create_model("mobilenetv2_140"), "Did you mean 'mobilenetv2'"),
+        (lambda: keras_archs.create_model(50), "model must be a name such as 'resnet50', got 50"),
+        (lambda: keras_archs.preprocess_input(np.zeros((8, 8, 3)), None), "model must be a name"),
+        (lambda: keras_archs.list_models(None), "pattern must be a string"),
+    ],
+)
+def test_wrong_names(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
 
 
 def test_create_model():
@@ -93,6 +156,111 @@ def test_preprocessing_in_tf_data_by_family_and_for_gray_images():
         keras_archs.preprocess_input(np.zeros((1, 2, 2, 2)), "vgg")
     with pytest.raises(ValueError, match="Did you mean 'vgg1"):
         keras_archs.preprocess_input(gray, "vgg12")
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Image.fromarray(PICTURE),
+        Image.fromarray(PICTURE).convert("RGBA"),
+        PICTURE.astype("int64"),
+        PICTURE.astype("float64"),
+        PICTURE.tolist(),
+        [PICTURE],
+        [Image.fromarray(PICTURE)],
+        (Image.fromarray(PICTURE), PICTURE, tf.constant(PICTURE)),
+        PICTURE[None],
+        tf.constant(PICTURE),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+@pytest.mark.parametrize("model", ["mobilenet", "resnet50"])
+def test_preprocessing_takes_images_of_any_kind(given, model):
+    single = getattr(keras.applications, model).preprocess_input(PICTURE.astype("float32"))
+    got = np.asarray(keras_archs.preprocess_input(given, model))
+    count = len(given) if isinstance(given, tuple | list) and len(given) < 5 else None
+    expected = single if count is None else np.stack([single] * count)
+    assert got.dtype == ("float64" if getattr(given, "dtype", None) == "float64" else "float32")
+    np.testing.assert_allclose(got.reshape(expected.shape), expected, atol=1e-4)
+
+
+def test_preprocessing_of_pictures_upright_gray_and_of_16_bits(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(PICTURE).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        got = keras_archs.preprocess_input(image, "mobilenet")
+    np.testing.assert_allclose(got, np.rot90(PICTURE, -1) / 127.5 - 1, atol=1e-6)
+    gray = keras_archs.preprocess_input(Image.fromarray(PICTURE[..., 0]), "mobilenet")
+    np.testing.assert_allclose(gray, np.repeat(PICTURE[..., :1], 3, -1) / 127.5 - 1, atol=1e-6)
+    deep = Image.fromarray(PICTURE[..., 0].astype("uint16") * 257)
+    np.testing.assert_array_equal(keras_archs.preprocess_input(deep, "mobilenet"), gray)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        *(None, "cat.jpg", 3, object(), {}, [], [None], ["cat.jpg"], np.array(["cat.jpg"])),
+        *(
+            np.zeros(3),
+            np.zeros((28, 28)),
+            np.zeros((8, 8, 3), bool),
+            np.zeros((1, 8, 8, 3), object),
+        ),
+        *(np.zeros((8, 8, 4)), np.zeros((3, 8, 8)), [np.zeros((8, 8, 3)), np.zeros((9, 8, 3))]),
+        *([Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))], keras.Input((8,))),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_preprocessing_does_not_take_is_named(x):
+    with pytest.raises(InputError, match=r"^x (must|has)") as error:
+        keras_archs.preprocess_input(x, "resnet50")
+    assert "\n" not in str(error.value)
+
+
+def test_preprocessing_warns_of_images_that_were_scaled_before(recwarn):
+    pixels = np.arange(300.0).reshape(10, 10, 3) % 256
+    fine = [pixels, pixels - 8, 0 * pixels, pixels.astype("uint8") % 2, pixels // 100]
+    for x in fine:
+        keras_archs.preprocess_input(x, "resnet50")
+    assert not recwarn.list
+    for x in (
+        pixels / 255,
+        *(
+            keras_archs.preprocess_input(pixels, m)
+            for m in ("mobilenet", "resnet50", "efficientnetb0")
+        ),
+    ):
+        with pytest.warns(UserWarning, match=r"x has values from .* pixels of 0\.\.255"):
+            keras_archs.preprocess_input(x, "resnet50")
+
+
+def test_decode_predictions_takes_one_image_tensors_and_dicts_of_names():
+    names = {0: "ant", 1: "bee", 2: "cat"}
+    for scores in ([0.1, 0.7, 0.2], np.array([1, 7, 2]), tf.constant([[0.1, 0.7, 0.2]])):
+        ((best,),) = keras_archs.decode_predictions(scores, top=np.int64(1), class_names=names)
+        assert best[:2] == ("1", "bee")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *[("predictions", value) for value in (None, "x", [[0.1], [0.2, 0.3]], keras.Input((3,)))],
+        *[("predictions", np.zeros((1, 4))), ("predictions", np.zeros((1, 1, 3)))],
+        *[("top", value) for value in (0, "5", None, 2.5)],
+        *[
+            ("class_names", value)
+            for value in ("abc", 3, {"ant": 0, "bee": 1, "cat": 2}, {1, 2, 3})
+        ],
+    ],
+)
+def test_what_decode_predictions_does_not_take_is_named(argument, value):
+    arguments = {"predictions": np.zeros((1, 3)), "top": 1, "class_names": ["ant", "bee", "cat"]}
+    with pytest.raises(InputError, match=f"^{argument} must"):
+        keras_archs.decode_predictions(**{**arguments, argument: value})
 
 
 def test_decode_predictions_with_own_classes():

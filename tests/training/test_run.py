@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 import keras_archs
 import training
 from training import fitting, monitoring
+from training.building import input_shape
 from training.optimization import make_optimizer, make_schedule
 from training.run_folder import RunFolder
 
@@ -298,6 +300,13 @@ BAD = [
     ({"warmup_epochs": 2}, "warmup_epochs must be less than epochs=2"),
     ({"epoch": 3}, "no setting 'epoch'. Did you mean 'epochs'"),
     ({"image_size": 0}, "image_size"),
+    ({"image_size": 16}, "image_size must be at least 32 for mobilenet, got 16"),
+    (
+        {"model": "xception", "model_args": {}, "image_size": 64},
+        "image_size must be at least 71 for xception, got 64",
+    ),
+    ({"model": "inceptionv3", "model_args": {}, "image_size": 96, "progressive_from": 64}, "75"),
+    ({"model": 3}, "model"),
 ]
 
 
@@ -306,6 +315,28 @@ def test_bad_settings_are_named(images, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         config(images, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_and_other_spellings_are_stored_as_pythons():
+    pythons = {"epochs": 3, "image_size": 64, "learning_rate": 0.5, "mixup": 0.25, "freeze": 3}
+    blocks = {3: "se"}
+    theirs = training.TrainConfig(
+        model="MobileNet_V2",
+        dataset="any",
+        model_args={"alpha": np.float32(0.35), "attention": {np.int64(3): "se"}},
+        **{name: np.array(value)[()] for name, value in pythons.items()},
+    )
+    args = {"alpha": 0.35, "attention": blocks}
+    same = training.TrainConfig(model="mobilenetv2", dataset="any", model_args=args, **pythons)
+    assert theirs.model_dump_json() == same.model_dump_json()
+    assert training.TrainConfig(**theirs.model_dump()) == same
+
+
+@pytest.mark.parametrize(("model", "size"), [("mobilenet", 64), ("xception", 96), ("vgg11", 64)])
+def test_small_images_get_a_size_that_the_network_takes(model, size):
+    data = SimpleNamespace(image_shape=(28, 28, 1))
+    made = training.TrainConfig(model=model, dataset="fashion_mnist_small")
+    assert input_shape(made, data) == (size, size, 1)
 
 
 def test_defaults_go_with_the_optimizer():
@@ -329,8 +360,8 @@ def test_missing_setting():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 16}, "input_shape.*32.*16"),
         ({"model_args": {"rho": 0.5}}, "rho"),
+        ({"model_args": {"rho": "half"}}, "rho must be a finite number, got 'half'"),
         ({"model_args": {"rho": 4 / 7}, "image_size": 64}, "rho.*128x128"),
         ({"model_args": {"weights": "/no/file.h5"}}, "weights='/no/file.h5'"),
         ({"model_args": {"weights": "imagenet"}}, "classes=1000, got 3"),
