@@ -88,18 +88,18 @@ def test_patterns_in_other_spellings(pattern, same):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("function", "arguments", "message"),
     [
-        (lambda: keras_archs.create_model("mobilenet_v5"), "Did you mean 'mobilenetv"),
-        (lambda: keras_archs.create_model("mobilenetv2_140"), "Did you mean 'mobilenetv2'"),
-        (lambda: keras_archs.create_model(50), "model must be a name such as 'resnet50', got 50"),
-        (lambda: keras_archs.preprocess_input(np.zeros((8, 8, 3)), None), "model must be a name"),
-        (lambda: keras_archs.list_models(None), "pattern must be a string"),
+        (keras_archs.create_model, ["mobilenet_v5"], "Did you mean 'mobilenetv"),
+        (keras_archs.create_model, ["mobilenetv2_140"], "Did you mean 'mobilenetv2'"),
+        (keras_archs.create_model, [50], "model must be a name such as 'resnet50', got 50"),
+        (keras_archs.preprocess_input, [np.zeros((8, 8, 3)), None], "model must be a name"),
+        (keras_archs.list_models, [None], "pattern must be a string such as 'resnet.*', got None"),
     ],
 )
-def test_wrong_names(call, message):
+def test_wrong_names(function, arguments, message):
     with pytest.raises(InputError, match=message):
-        call()
+        function(*arguments)
 
 
 def test_create_model():
