@@ -193,7 +193,7 @@ def check_number(name: str, value: Any) -> float:
     """Returns a finite number, or raises a ValueError that names it."""
     number = as_number(value)
     if number is None or not abs(number) < float("inf"):
-        raise InputError(f"{name} must be a finite number, got {shown(value)}.")
+        raise InputError(f"{name} must be a number, got {shown(value)}.")
     return number
 
 

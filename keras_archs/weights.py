@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import keras
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 
 STORAGE_URL = "https://storage.googleapis.com/"
 IMAGENET_CLASSES = 1000
@@ -71,8 +71,8 @@ def check_weights(
         path = Path(weights)
         if not path.is_file():
             raise InputError(
-                f"weights={str(weights)!r} is no file; allowed are None, 'imagenet' or the path of"
-                " an existing file."
+                f"weights={str(weights)!r} is no file.{did_you_mean(str(weights), ['imagenet'])}"
+                " Allowed are None, 'imagenet' or the path of an existing file."
             )
         if not path.name.endswith(SUFFIXES):
             raise InputError(f"weights={str(weights)!r} must end in {', '.join(SUFFIXES)}.")

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..graph import inner_layers
 
 Shape = tuple[int | None, ...]
@@ -28,6 +28,9 @@ class Block(keras.layers.Layer):
 
     def __init__(self, *, frozen: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        names = frozen if isinstance(frozen, list | tuple | set) else [None]
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"frozen must be a list of sub-layers' names, got {shown(frozen)}.")
         self._frozen = tuple(frozen)
 
     def inner(self, kind: Any, *args: Any, name: str, dtype: Any = None, **kwargs: Any) -> Any:

@@ -15,6 +15,8 @@ import keras_archs
 from keras_archs import layers
 from keras_archs.errors import InputError
 from keras_archs.graph import symbolic
+from keras_archs.layers.base import Block
+from keras_archs.preprocessing import PreprocessInput
 from keras_archs.registry import find
 
 FLAGS = {
@@ -90,7 +92,8 @@ NEEDED = {layers.AttentionAugmentedConv2D: {"filters": 80}, layers.StochasticDep
 @pytest.mark.parametrize("value", [value for value, _ in VALUES.values()], ids=VALUES)
 def test_blocks_check_every_argument(value):
     for block in BLOCKS:
-        for argument in arguments_of(block):
+        of_all = ["frozen"] if issubclass(block, Block) else []
+        for argument in arguments_of(block) + of_all:
             try:
                 layer = block(**{**NEEDED.get(block, {}), argument: value})
             except InputError as error:
@@ -166,6 +169,14 @@ def test_numbers_of_numpy_make_the_block_of_pythons(block, arguments, kinds):
     theirs, pythons = (block(name="block", **each) for each in (given, arguments))
     assert json.dumps(theirs.get_config()) == json.dumps(pythons.get_config())
     theirs.build((None, 8, 8, 32))
+
+
+def test_numbers_of_numpy_in_the_layer_of_preprocessing():
+    theirs, pythons = (
+        PreprocessInput(mean, scale, bgr=True)
+        for mean, scale in ((np.array([1.0, 2, 3]), np.float32(0.5)), ([1, 2, 3], 0.5))
+    )
+    assert json.dumps(theirs.get_config()) == json.dumps(pythons.get_config())
 
 
 def test_other_numbers_count():
