@@ -178,7 +178,7 @@ BAD_TRAINING: list[tuple[dict[str, str | None], list[str]]] = [
     ({"--alpha": "-1"}, ["alpha", "positive", "-1.0"]),
     ({"--alpha": "wide"}, ["--alpha", "'wide'"]),
     ({"--model": "vgg16", "--alpha": "0.5"}, ["vgg16", "'alpha'"]),
-    ({"--image-size": "16"}, ["input_shape", "32", "16"]),
+    ({"--image-size": "16"}, ["image_size", "32", "mobilenet", "16"]),
     ({"--model-arg": "rho"}, ["--model-arg", "NAME=VALUE", "'rho'"]),
     ({"--model-arg": "rho=2"}, ["rho", "2"]),
     ({"--model-arg": "weights=no.h5"}, ["weights", "no.h5"]),
