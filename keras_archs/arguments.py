@@ -131,11 +131,9 @@ def _check_tensor(tensor: Any, shape: Shape | None, min_size: int) -> Shape:
 
 
 def _check_weights(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
+    if value is not None and not isinstance(value, str | os.PathLike):
         raise InputError(f"weights must be None, 'imagenet' or a path, got {shown(value)}.")
-    return value if value == "imagenet" else Path(value).expanduser()
+    return value
 
 
 def _check_name(value: Any) -> Any:

@@ -133,9 +133,18 @@ def _build(settings: Settings, **changes: Any) -> keras.Model:
 
 
 def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
-    """Height, width and channels of the images that a run's network takes."""
+    """Height, width and channels of the images that a run's network takes.
+
+    Raises:
+        InputError: a size is below the network's smallest one, or `rho` is not a number.
+    """
     height, width, channels = data.image_shape
     family = find(config.model).family
+    for name in ("image_size", "progressive_from"):
+        if (given := getattr(config, name)) is not None and given < family.min_size:
+            raise InputError(
+                f"{name} must be at least {family.min_size} for {config.model}, got {given}."
+            )
     if config.image_size:
         size = config.image_size
     elif (rho := config.model_args.get("rho")) is not None:

@@ -366,12 +366,6 @@ class TrainConfig(BaseModel):
             instead = _NOT_MODEL_ARGS[argument]
             hint = f"; it follows from {instead}" if instead else ""
             raise InputError(f"model_args may not set {argument!r} in training{hint}.")
-        smallest = find(self.model).family.min_size
-        for name in ("image_size", "progressive_from"):
-            if (size := getattr(self, name)) is not None and size < smallest:
-                raise InputError(
-                    f"{name} must be at least {smallest} for {self.model}, got {size}."
-                )
         if self.final_learning_rate > self.learning_rate:
             raise InputError(
                 f"final_learning_rate={self.final_learning_rate} must not be above"

@@ -146,15 +146,6 @@ def test_a_file_that_is_no_weights_file_is_refused(tmp_path):
         keras_archs.MobileNet(alpha=0.25, weights=path)
 
 
-def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    build = functools.partial(keras_archs.MobileNet, alpha=0.25, input_shape=(32, 32, 3), classes=2)
-    saved = build()
-    saved.save_weights(tmp_path / "mine.weights.h5")
-    for ours, theirs in zip(build(weights="~/mine.weights.h5").weights, saved.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
 def test_another_spelling_of_imagenet_is_suggested():
     with pytest.raises(ValueError, match="Did you mean 'imagenet'"):
         keras_archs.MobileNet(weights="ImageNet")
