@@ -78,7 +78,8 @@ class FolderLayout:
         """The folder of class folders of each split that has its own."""
         if not self.folder.is_dir():
             raise self._refused(f"{self.folder} is not a folder")
-        found, others = defaultdict(list), []
+        found: defaultdict[str, list[Path]] = defaultdict(list)
+        others: list[Path] = []
         for path in _subfolders(self.folder):
             split = _SPLIT_OF.get(path.name.lower())
             (found[split] if split else others).append(path)

@@ -1,10 +1,11 @@
 """`open_dataset`: from the one string that names a dataset to its `ImageData`."""
 
 import difflib
+import os
 from pathlib import Path
 
 from keras_archs.errors import InputError
-from keras_archs.files import expand_user
+from keras_archs.files import local_path
 
 from .image_data import ImageData, is_utf8
 from .image_folder import open_image_folder
@@ -50,7 +51,9 @@ def open_dataset(
     if not is_utf8(spec):
         raise InputError(f"dataset {spec!r} is not UTF-8; rename the folders of its path")
     source, _, place = spec.partition(":")
-    place = expand_user(place)
+    # Paths of buckets, such as gs://, come here as well.
+    place = os.path.expanduser(place)  # noqa: PTH111
+    data_dir = data_dir and os.path.expanduser(data_dir)  # noqa: PTH111
     if source == "image_folder":
         try:
             return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
@@ -61,7 +64,7 @@ def open_dataset(
     if source == "tfds_folder":
         return open_tfds_folder(place, name=spec)
     try:
-        return open_tfds(spec, data_dir=data_dir and expand_user(data_dir))
+        return open_tfds(spec, data_dir=data_dir)
     except UnknownDatasetError as error:
         if meant := _with_prefix(spec):
             raise InputError(
@@ -74,7 +77,7 @@ def _with_prefix(spec: str) -> str | None:
     """What is probably meant by the path of data without its prefix, or with a misspelt one."""
     prefix, _, rest = spec.partition(":")
     for place in filter(None, (spec, rest)):
-        path = Path(expand_user(place))
+        path = local_path(place)
         if (path / "dataset_info.json").is_file():
             return f"tfds_folder:{place}"
         if path.is_dir():

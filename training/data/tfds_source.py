@@ -24,8 +24,9 @@ def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
     """Open TFDS dataset `spec` (`name[/config][:version]`), preparing it first if need be.
 
     Raises:
-        InputError: no such dataset (UnknownDatasetError), no classification of uint8 images, it can't be prepared, or a
-            shard is missing or truncated.
+        UnknownDatasetError: no such dataset.
+        InputError: no classification of uint8 images, it can't be prepared, or a shard is missing
+            or truncated.
     """
     builder = _find(spec, data_dir)
     _supervised_features(spec, builder)

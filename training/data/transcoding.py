@@ -35,7 +35,9 @@ def is_plain(encoded: tf.Tensor) -> tf.Tensor:
 
     jpeg = _has(head, {0: 0xFF, 1: 0xD8, 2: 0xFF, 3: 0xE0, 4: 0, 5: 16, 20: 0xFF, 21: 0xDB})
     pixels_first = dict(enumerate(b"\x89PNG")) | dict(enumerate(b"IDAT", 37))
-    return tf.cond(jpeg, lambda: True, lambda: tf.cond(_has(head, pixels_first), png, lambda: False))
+    return tf.cond(
+        jpeg, lambda: True, lambda: tf.cond(_has(head, pixels_first), png, lambda: False)
+    )
 
 
 def _has(head: tf.Tensor, wanted: dict[int, int]) -> tf.Tensor:
@@ -73,7 +75,7 @@ def transcode_bytes(encoded: bytes) -> tuple[bytes, np.int64]:
         match image.format:
             case "JPEG" | "MPO":
                 return encoded, _orientation(image)
-            case "WEBP" if image.mode == "RGB" and image.n_frames == 1:
+            case "WEBP" if image.mode == "RGB" and not getattr(image, "is_animated", False):
                 return encoded, _orientation(image)
             case "PNG":
                 if _EXIF_CHUNK.encode() in encoded and "exif" not in image.info:
@@ -96,7 +98,7 @@ def _orientation(image: Image.Image) -> np.int64:
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:  # Pillow has no common type for what damaged EXIF data raise
         orientation = None
-    return np.int64(orientation if orientation in range(1, 9) else 1)
+    return np.int64(orientation) if orientation in range(1, 9) else np.int64(1)
 
 
 def _without_metadata(png: bytes) -> bytes:
