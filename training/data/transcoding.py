@@ -5,6 +5,7 @@ of BMP, and TIFF, and it takes a palette of BMP for gray values.
 """
 
 import io
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -95,10 +96,10 @@ def _orientation(image: Image.Image) -> np.int64:
     """1 to 8; 1 if the data that should say so are missing or damaged."""
     try:
         # PNG's own method would decode the image.
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        orientation: Any = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:  # Pillow has no common type for what damaged EXIF data raise
         orientation = None
-    return np.int64(orientation) if orientation in range(1, 9) else np.int64(1)
+    return np.int64(orientation if orientation in range(1, 9) else 1)
 
 
 def _without_metadata(png: bytes) -> bytes:
