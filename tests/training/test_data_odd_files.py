@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def picture(mode: str = "RGB") -> Image.Image:
     """A smooth picture with edges, in no way like one of its own turns."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     waves = np.stack([np.sin(rows / 7), np.cos(columns / 5), np.sin((rows + columns) / 11)], -1)
-    array = np.uint8(127 + 100 * waves)
+    array = (127 + 100 * waves).astype(np.uint8)
     array[3:15, 5:30] = (250, 3, 40)
     image = Image.fromarray(array)
     if mode in {"RGBA", "LA"}:
@@ -38,7 +39,7 @@ def picture(mode: str = "RGB") -> Image.Image:
     return image.quantize(16) if mode == "P" else image.convert(mode)
 
 
-def saved(kind: str, mode: str = "RGB", **options) -> bytes:
+def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
     picture(mode).save(file, kind, **options)
     return file.getvalue()
@@ -65,7 +66,7 @@ def exif_at_the_end_of_png(orientation: int) -> bytes:
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-SECOND = {"save_all": True, "append_images": [picture().rotate(180)]}
+SECOND: dict[str, Any] = {"save_all": True, "append_images": [picture().rotate(180)]}
 FILES = {
     **{f"jpeg, orientation {i}": saved("JPEG", exif=exif(i)) for i in range(10)},
     **{f"png, orientation {i}": saved("PNG", exif=exif(i)) for i in range(2, 9)},
