@@ -12,7 +12,7 @@ from rich.table import Table
 
 from . import tflite_export, training
 from .errors import InputError
-from .files import atomic_write, check_target
+from .files import atomic_write, check_target, local_path
 from .quiet import quiet
 from .registry import find_family
 from .tflite_export.arguments import check_as_trained, check_settings
@@ -75,6 +75,7 @@ def export(
     """
     check_settings(quantize, **settings)
     if out is not None:
+        out = local_path(out)
         _check_targets(out, overwrite)
     source = _source(place, preprocessing)
     if pixels and source.preprocessing is None:

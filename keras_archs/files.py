@@ -11,6 +11,15 @@ from typing import BinaryIO
 from .errors import InputError
 
 
+def local_path(path: str | Path) -> Path:
+    """A path whose `~` at the beginning is the home folder, as a shell writes it out.
+
+    None does so in a notebook, in settings, or after `image_folder:`. Unlike pathlib's method, this
+    leaves the name of a user who is not there as it is.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def require_local(path: str | Path, name: str) -> None:
     """Raises an InputError for an argument that is a place elsewhere, such as `gs://bucket/folder`.
 

@@ -9,6 +9,7 @@ import h5py
 import keras
 
 from .errors import InputError, did_you_mean
+from .files import local_path
 
 STORAGE_URL = "https://storage.googleapis.com/"
 IMAGENET_CLASSES = 1000
@@ -68,10 +69,10 @@ def check_weights(
     if weights is None:
         return
     if weights != "imagenet":
-        path = Path(weights)
+        path = local_path(weights)
         if not path.is_file():
             raise InputError(
-                f"weights={str(weights)!r} is no file.{did_you_mean(str(weights), ['imagenet'])}"
+                f"weights={str(weights)!r} is not a file.{did_you_mean(str(weights), ['imagenet'])}"
                 " Allowed are None, 'imagenet' or the path of an existing file."
             )
         if not path.name.endswith(SUFFIXES):
@@ -114,7 +115,7 @@ def load_weights(
         if without:
             _load_without(model, Path(weights), without)
         else:
-            model.load_weights(weights)
+            model.load_weights(local_path(weights))
     except Exception as error:  # h5py, zipfile and Keras raise what they like on a foreign file
         reason = " ".join(str(error).split())
         raise InputError(

@@ -1,5 +1,6 @@
 """Runs a TFLite file on images."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Classifier:
         if isinstance(source, bytes):
             name, self._content = f"{len(source)} bytes", source
         else:
-            name, self._content = repr(str(source)), _read(Path(source))
+            name, self._content = repr(str(source)), _read(source)
         try:
             self._interpreter = Interpreter(model_content=self._content, num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -205,8 +206,8 @@ def _delegate(interpreter: Interpreter) -> str:
     return "XNNPACK" if "DELEGATE" in names else "built-in kernels"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | Path) -> bytes:
     try:
-        return path.read_bytes()
+        return Path(os.path.expanduser(path)).read_bytes()  # noqa: PTH111
     except OSError as error:
         raise input_error(f"source={str(path)!r} cannot be read: {error.strerror}.") from error

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_archs.errors import InputError
-from keras_archs.files import write_target
+from keras_archs.files import local_path, write_target
 
 from .arguments import (
     check_as_trained,
@@ -59,7 +59,7 @@ class Conversion:
             InputError: the folder is missing or cannot be written to, or `path` exists and
                 `overwrite` is False.
         """
-        path = Path(path)
+        path = local_path(path)
         write_target(path, self.content, overwrite=overwrite)
         return path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from keras_archs.errors import InputError
-from keras_archs.files import write_target
+from keras_archs.files import local_path, write_target
 
 from .lowering import Quantize
 from .parity import Parity
@@ -107,7 +107,7 @@ class ParityError(Exception):
         Raises:
             InputError: the folder is missing or cannot be written to.
         """
-        path = Path(target).with_suffix(".rejected.tflite")
+        path = local_path(target).with_suffix(".rejected.tflite")
         write_target(path, self.content, overwrite=True)
         self.report.save_json(path.with_suffix(".json"))
         return path

@@ -1,10 +1,15 @@
 """Images as arrays: the one check of them, and their reading from files."""
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import input_error
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PICTURES = 1, 3
 """Channels of image files: gray, or red, green and blue."""
@@ -28,9 +33,8 @@ def read_image(
     """The pixels of an image file, uint8 [height, width, channels], as evaluation sees them.
 
     The image is turned upright as its EXIF data say, cut if `crop` is given, and resized whole,
-    bilinear with antialiasing, as `training.data.make_batches` does with TensorFlow. TensorFlow
-    alone does not turn images: one with such EXIF data was trained and evaluated as it is stored.
-    Of gray values of 16 bits the high byte counts, as it does there.
+    bilinear with antialiasing, as `training.data.make_batches` does with TensorFlow. Transparency
+    is ignored, and of gray values of 16 bits the high byte counts, as there.
 
     Args:
         path: a file of any format that Pillow reads; of several frames the first is taken.
@@ -41,7 +45,7 @@ def read_image(
         ValueError: the file is missing, not an image, damaged or too large, or `shape` has other
             channels.
     """
-    from PIL import Image, ImageOps  # noqa: PLC0415  # predictions on arrays do without it
+    from PIL import Image  # noqa: PLC0415  # predictions on arrays do without it
 
     height, width, channels = shape
     if channels not in PICTURES:
@@ -49,11 +53,8 @@ def read_image(
             f"{str(path)!r} is a picture, which has 1 or 3 channels; the network takes {channels}."
         )
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-                image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
-            image = image.convert("L" if channels == 1 else "RGB")
+        with Image.open(os.path.expanduser(path)) as file:  # noqa: PTH111
+            image = _upright(file).convert("L" if channels == 1 else "RGB")
     except Image.UnidentifiedImageError as error:
         raise input_error(f"{str(path)!r} is not an image that Pillow can read.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -66,3 +67,18 @@ def read_image(
         image = image.crop((left, top, left + side, top + side))
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized).reshape(shape)
+
+
+def _upright(file: "Image") -> "Image":
+    """The pixels as a viewer shows them, of at most 8 bits for each channel."""
+    from PIL import Image, ImageOps  # noqa: PLC0415  # see above
+
+    file.load()
+    try:
+        image = ImageOps.exif_transpose(file)
+    except Exception:  # Pillow has no common type for what damaged EXIF data raise
+        image = file
+    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
+    image.info.clear()  # Pillow warns of some transparency
+    return image

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_archs.files import write_target
+from keras_archs.files import local_path, write_target
 
 from .classifier import Classifier, Latency
 from .operators import arena_bytes
@@ -104,7 +104,7 @@ class Report(Parity):
         Raises:
             InputError: the folder is missing or cannot be written to.
         """
-        path = Path(path)
+        path = local_path(path)
         write_target(path, self.json().encode(), overwrite=True)
         return path
 

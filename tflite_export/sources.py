@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 from keras_archs.graph import inner_layers
 from keras_archs.preprocessing import Preprocessing, PreprocessInput, decode_predictions
 from keras_archs.registry import find
@@ -73,7 +74,7 @@ def open_source(source: keras.Model | str | Path) -> Source:
         raise InputError(
             f"source must be a Keras model, a path or NAME:WEIGHTS, got {type(source).__name__}."
         )
-    place = Path(source)
+    place = local_path(source)
     name, colon, weights = str(source).partition(":")
     if colon and not place.exists():
         return _published(name, weights)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +13,7 @@ import tensorflow as tf
 import keras_archs
 from keras_archs.arguments import check_number
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 from keras_archs.registry import find
 from keras_archs.tflite_export.fake_quantization.model import quantize_aware
 
@@ -158,7 +158,7 @@ def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
         size = family.size
     if "imagenet" in {config.init, config.model_args.get("weights")}:
         channels = 3
-    elif config.init and (folder := RunFolder(Path(config.init))).settings.is_file():
+    elif config.init and (folder := RunFolder(local_path(config.init))).settings.is_file():
         channels = folder.read_settings().input_shape[-1]  # gray images may have been repeated
     return size, size, channels
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 
 from .config import OF_OPTIMIZER, TrainConfig
 from .run_folder import RunFolder
@@ -30,7 +31,7 @@ def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
         ValueError: the folder holds no run, or one that was trained for int8, whose layers are
             others; or an override is wrong.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(local_path(run))
     base = folder.read_settings().config
     if base.qat:
         raise InputError(

@@ -1,7 +1,6 @@
 """Learning from the scores of a network that is trained already (arXiv:1503.02531)."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ from keras import ops
 
 import keras_archs
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.registry import find
 
@@ -90,7 +90,7 @@ def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
     """
     place = str(config.teacher)
     name, colon, weights = place.partition(":")
-    if colon and not Path(place).exists():
+    if colon and not local_path(place).exists():
         network = keras_archs.create_model(
             name, input_shape=student.input_shape, classes=len(student.class_names), weights=weights
         )

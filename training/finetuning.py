@@ -11,6 +11,7 @@ import keras
 
 import keras_archs
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 from keras_archs.freezing import upstream
 from keras_archs.weights import IMAGENET_CLASSES, SUFFIXES
 
@@ -34,7 +35,7 @@ def read_saved(argument: str, place: str) -> Saved:
     Raises:
         InputError: it is neither; the message names `argument`.
     """
-    path, settings = Path(place), None
+    path, settings = local_path(place), None
     if path.is_dir():
         folder = RunFolder(path)
         settings, path = folder.read_settings(), folder.best
@@ -64,7 +65,7 @@ def initialise(
     Raises:
         InputError: there are no such weights, or they do not fit.
     """
-    path, names = Path(init), None
+    path, names = local_path(init), None
     if init == "imagenet":
         source = build(classes=IMAGENET_CLASSES, weights=init)
     elif path.is_dir() or path.suffix == ".keras":

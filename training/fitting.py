@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 
 from .building import Trained, arithmetic, input_shape, prepare
 from .callbacks import check_callbacks, states
@@ -70,7 +71,7 @@ def train(
         TrainingStopped: SIGTERM or SIGINT came, the loss is not finite, the disk is full, or the
             images cannot be read any more.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(local_path(out))
     folder.check_free(overwrite)
     check_callbacks(callbacks)
     require_tracker(config.track)
@@ -119,7 +120,7 @@ def resume(
             callbacks.
         TrainingStopped: as in `train`.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(local_path(out))
     stored = folder.read_settings()
     if folder.metrics.exists():
         raise InputError(f"The run in {str(folder.path)!r} is finished; there is no more to do.")

@@ -17,6 +17,7 @@ import tensorflow as tf
 import typer
 
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 
 from .building import build_network, precision
 from .checkpoints import NotFiniteError, Progress, require_finite
@@ -50,7 +51,7 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
     """
     if keras.backend.backend() != "jax":
         raise InputError("training.jax_workers needs the JAX backend: set KERAS_BACKEND=jax.")
-    folder = RunFolder(Path(out))
+    folder = RunFolder(local_path(out))
     if config:
         folder.check_free(overwrite=False)
     settings = config or folder.read_settings().config

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_archs.errors import InputError, did_you_mean
+from keras_archs.files import local_path
 
 from .config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
 
@@ -94,7 +95,7 @@ def _images(settings: Mapping[str, Any]) -> int:
 
 def _find(name: str | Path) -> Traversable:
     if str(name).endswith(_SUFFIXES):
-        path = Path(name)
+        path = local_path(name)
         if not path.is_file():
             raise InputError(f"recipe={str(name)!r} is no file.")
         return path

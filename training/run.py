@@ -10,6 +10,7 @@ import numpy as np
 
 import keras_archs
 from keras_archs.errors import InputError
+from keras_archs.files import local_path
 from keras_archs.registry import Family, find
 
 from .building import input_shape
@@ -135,7 +136,7 @@ def load_run(out: str | Path) -> Run:
     Raises:
         ValueError: the folder holds no run, or its dataset cannot be found any more.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(local_path(out))
     return open_run(folder, folder.read_settings())
 
 

@@ -11,6 +11,7 @@ import typer
 
 from .. import training
 from ..errors import InputError
+from ..files import local_path
 from ..training.run_folder import RunFolder
 from .tables import print_training
 
@@ -119,7 +120,7 @@ def train(
             if value:
                 raise InputError(f"{option} cannot go with --resume.")
         if recipe:
-            own = RunFolder(out).read_settings().config
+            own = RunFolder(local_path(out)).read_settings().config
             known = {"model": own.model, "dataset": own.dataset}
             config = training.load_recipe(recipe, **known | given)
             given = config.model_dump(include=config.model_fields_set)

@@ -192,7 +192,7 @@ def test_failed_download(tmp_path, monkeypatch):
         ("cifar10/nonsense", "nonsense"),
         ("no such thing!", "no such thing!"),
         ("", "dataset '' is no TFDS dataset, image_folder:PATH or tfrecord:PATTERN"),
-        ("imagefolder:/a/b", "dataset 'imagefolder:/a/b' is no TFDS dataset, image_folder:PATH or"),
+        ("images:/a/b", "dataset 'images:/a/b' is no TFDS dataset, image_folder:PATH or"),
         ("imdb_reviews", "imdb_reviews.*features are text, label"),
         ("celeb_a", "celeb_a.*features are image, landmarks, attributes, identity"),
         ("one_kind", "1 class found .a.; classification needs 2"),

@@ -89,9 +89,27 @@ class ImageData:
 
 
 def require_classes(name: str, class_names: Sequence[str]) -> None:
-    """Raise `InputError` unless dataset `name` has classes to tell apart."""
+    """Raise `InputError` unless dataset `name` has classes to tell apart.
+
+    Their names go to files of UTF-8, one name a line.
+    """
+    for each in class_names:
+        if each.splitlines() != [each] or not is_utf8(each):
+            raise InputError(
+                f"dataset {name!r}: class {each!r} has a name that is not one line of UTF-8; "
+                "rename it"
+            )
     if len(class_names) < 2:
         raise InputError(
             f"dataset {name!r}: {len(class_names)} class found ({', '.join(class_names)}); "
             "classification needs 2 or more"
         )
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name can be stored: Python stands in for bytes of a path that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

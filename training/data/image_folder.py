@@ -1,5 +1,7 @@
 """Datasets that are folders: one folder of image files for each class."""
 
+import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_archs.errors import InputError
+from keras_archs.quiet import quiet
 
 from .encoded import CHANNELS, find_flaw, report_flaws
-from .image_data import SPLITS, Examples, ImageData, require_classes
+from .folder_layout import Files, FolderLayout
+from .image_data import SPLITS, Examples, ImageData
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-
-_Files = list[tuple[Path, int]]
 _PATH_BYTES = 200
 
 
@@ -22,16 +23,16 @@ def open_image_folder(folder: Path, *, name: str, seed: int, skip_corrupt: bool)
     """Open the class folders below `folder`, or below its folders train, validation and test.
 
     The classes are the training folders' names in sorted order. Every file is decoded once here,
-    so that no corrupt one ends a training run half way.
+    so that no corrupt one ends a training run half way. A warning tells what is left out.
 
     Raises:
-        InputError: a folder is missing, empty or of an unknown class, or images are corrupt.
+        InputError: as `FolderLayout.find`, or images are corrupt.
     """
-    roots = _find_roots(folder, name)
-    class_names = tuple(sorted(path.name for path in _subfolders(roots["train"])))
-    require_classes(name, class_names)
-    files = {split: _list_files(root, class_names, name) for split, root in roots.items()}
-    files = _drop_corrupt(files, name, skip_corrupt)
+    layout = FolderLayout.find(folder, name)
+    class_names = layout.class_names
+    files = _drop_corrupt(layout, skip_corrupt)
+    if layout.left_out:
+        warnings.warn(f"dataset {name!r}: left out are {layout.summary()}", stacklevel=3)
 
     labels = np.array([label for _, label in files["train"]])
     emptied = set(range(len(class_names))) - set(labels)
@@ -79,58 +80,31 @@ def hold_out(labels: np.ndarray, parts: Sequence[str], seed: int) -> dict[str, n
     return {split: random.permutation(np.concatenate(c)) for split, c in chosen.items()}
 
 
-def _find_roots(folder: Path, name: str) -> dict[str, Path]:
-    """The folder of class folders of each split that has its own."""
-    if not folder.is_dir():
-        raise InputError(f"dataset {name!r}: {folder} is not a folder")
-    if not (folder / "train").is_dir():
-        roots = {"train": folder}
-    else:
-        places = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-        roots = {
-            split: folder / place for place, split in places.items() if (folder / place).is_dir()
-        }
-    if not _subfolders(roots["train"]):
-        raise InputError(
-            f"dataset {name!r}: {roots['train']} has no folders; it needs one for each class"
-        )
-    return roots
-
-
-def _subfolders(root: Path) -> list[Path]:
-    """Folders in `root`, but for hidden ones, which tools leave behind."""
-    return [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-def _list_files(root: Path, class_names: Sequence[str], name: str) -> _Files:
-    """The image files below `root` and their classes, in sorted order."""
-    files: _Files = []
-    for folder in sorted(_subfolders(root)):
-        if folder.name not in class_names:
-            raise InputError(f"dataset {name!r}: {folder} is a class that the training images lack")
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-        if not found:
-            raise InputError(
-                f"dataset {name!r}: {folder} has no image; allowed are {', '.join(EXTENSIONS)}"
-            )
-        files += [(path, class_names.index(folder.name)) for path in found]
-    return files
-
-
-def _drop_corrupt(files: dict[str, _Files], name: str, skip_corrupt: bool) -> dict[str, _Files]:
-    paths = [path for split in files.values() for path, _ in split]
-    with ThreadPoolExecutor() as pool:
-        reasons = pool.map(lambda path: find_flaw(path.read_bytes()), paths)
+def _drop_corrupt(layout: FolderLayout, skip_corrupt: bool) -> dict[str, Files]:
+    paths = [path for split in layout.files.values() for path, _ in split]
+    with quiet(), ThreadPoolExecutor() as pool:
+        reasons = pool.map(_find_flaw, paths)
         flaws = {str(path): reason for path, reason in zip(paths, reasons, strict=True) if reason}
-    report_flaws(name, flaws, total=len(paths), skip_corrupt=skip_corrupt)
+    total = len(paths) + len(layout.unreadable)
+    report_flaws(layout.name, layout.unreadable | flaws, total=total, skip_corrupt=skip_corrupt)
     return {
         split: [(path, label) for path, label in pairs if str(path) not in flaws]
-        for split, pairs in files.items()
+        for split, pairs in layout.files.items()
     }
 
 
-def _read(files: _Files) -> Examples:
-    paths = tf.constant([str(path) for path, _ in files], tf.string)
+def _find_flaw(path: Path) -> str | None:
+    try:
+        if path.exists() and not path.is_file():
+            return "not a file"  # reading a pipe would wait for whoever writes to it
+        return find_flaw(path.read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _read(files: Files) -> Examples:
+    # Bytes, for the name of a file need not be UTF-8.
+    paths = tf.constant([os.fsencode(path) for path, _ in files], tf.string)
     labels = tf.constant([label for _, label in files], tf.int64)
     return Examples(
         tf.data.Dataset.from_tensor_slices((paths, labels)),

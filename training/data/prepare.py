@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError
-from keras_archs.files import require_local
+from keras_archs.files import local_path, require_local
 
 from .encoded import readable, reason
 from .image_data import SPLITS, ImageData
@@ -64,7 +64,7 @@ def prepare(
             installed, or an image cannot be read any more.
     """
     require_local(out, "out")
-    out = Path(out)
+    out = local_path(out)
     if out.exists() and not overwrite:
         raise InputError(
             f"out={str(out)!r} exists; give overwrite=True (--overwrite) to replace it."

@@ -16,12 +16,17 @@ from .image_data import SPLITS, Examples, ImageData, require_classes
 from .shards import check_shards
 
 
+class UnknownDatasetError(InputError):
+    """TFDS knows no dataset of this name."""
+
+
 def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
     """Open TFDS dataset `spec` (`name[/config][:version]`), preparing it first if need be.
 
     Raises:
-        InputError: no such dataset, no classification of uint8 images, it can't be prepared, or a
-            shard is missing or truncated.
+        UnknownDatasetError: no such dataset.
+        InputError: no classification of uint8 images, it can't be prepared, or a shard is missing
+            or truncated.
     """
     builder = _find(spec, data_dir)
     _supervised_features(spec, builder)
@@ -84,14 +89,14 @@ def _find(spec: str, data_dir: Path | str | None) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         name = re.split("[/:]", spec)[0]
         known = tfds.list_builders(with_community_datasets=False)
-        raise InputError(
+        raise UnknownDatasetError(
             f"dataset: no TFDS dataset is named {name!r}.{did_you_mean(name, known)} Allowed is a "
             "TFDS name, image_folder:PATH or tfrecord:PATTERN"
         ) from error
     # TFDS has no common type of error: a wrong version is an AssertionError, a wrong config a
     # ValueError, a package that this dataset alone needs an ImportError.
     except (AssertionError, ValueError, ImportError) as error:
-        raise InputError(
+        raise UnknownDatasetError(
             f"dataset {spec!r} is no TFDS dataset, image_folder:PATH or tfrecord:PATTERN: "
             f"{_in_one_line(error)}"
         ) from error

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from keras_archs.errors import InputError
+from keras_archs.quiet import quiet
 
 from .encoded import CHANNELS, find_flaw, reason, report_flaws
 from .image_data import SPLITS, Examples, ImageData, require_classes
@@ -46,7 +47,8 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
             wrong, a label has no class, or images are corrupt.
     """
     files = _find_files(pattern, name)
-    records = {split: list(_scan(files[split], name)) for split in files}
+    with quiet():
+        records = {split: list(_scan(files[split], name)) for split in files}
     every = [record for split in records.values() for record in split]
     flaws = {record.place: record.flaw for record in every if record.flaw}
     report_flaws(name, flaws, total=len(every), skip_corrupt=skip_corrupt)
