@@ -9,14 +9,13 @@ import numpy as np
 from keras import layers
 
 from .errors import InputError
-from .graph import Call, calls, check_functional, is_functional
+from .graph import Call, calls, cloned, functional, is_functional
 from .layers.activation import Activation
 from .layers.batch_norm import BatchNormalization
 from .layers.dense import Dense
 from .layers.depthwise import DepthwiseConv2D
 from .layers.layer_scale import LayerScale
 from .layers.stochastic_depth import StochasticDepth
-from .surgery import new_inputs
 
 # Exactly these classes: what a subclass of them computes is not known.
 IDENTITIES = {
@@ -53,25 +52,32 @@ def fuse(model: keras.Model, policy: str | None = None) -> keras.Model:
         `model`, not this one: it has no batch statistics any more.
 
     Raises:
-        ValueError: the model is not functional, or there is no such policy.
+        InputError: the model is not functional, or there is no such policy.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2; Ding et al. 2021, arXiv:2101.03697,
     section 3.3.
     """
-    check_functional(model)
+    graph = functional(model)
     if policy not in {None, "float32", "mixed_float16", "mixed_bfloat16"}:
         raise InputError(
             f"policy must be None, 'float32', 'mixed_float16' or 'mixed_bfloat16', got {policy!r}."
         )
+    return _fused(graph, policy, {})
+
+
+def _fused(model: keras.Model, policy: str | None, inside: dict[int, keras.Model]) -> keras.Model:
+    """See `fuse`; `inside` holds the models that are done: a shared one stays shared."""
     plan = _Plan(model)
 
     def clone(operation: Any) -> Any:
         if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
             return operation
-        if isinstance(operation, keras.Sequential):
-            operation = keras.Model(operation.inputs, operation.outputs, name=operation.name)
+        if is_functional(operation):
+            if id(operation) not in inside:
+                inside[id(operation)] = _fused(functional(operation), policy, inside)
+            return inside[id(operation)]
         if isinstance(operation, keras.Model):
-            return fuse(operation, policy) if is_functional(operation) else operation
+            return operation
         config = operation.get_config()
         if policy and operation.name in plan.maps:
             config["dtype"] = policy
@@ -90,9 +96,7 @@ def fuse(model: keras.Model, policy: str | None = None) -> keras.Model:
             return tensors[plan.joined.get(name, 0)]
         return operation(*args, **kwargs)
 
-    fused = keras.models.clone_model(
-        model, new_inputs(model), clone_function=clone, call_function=call, recursive=False
-    )
+    fused = cloned(model, clone=clone, call=call)
     for layer in fused.layers:
         if layer.name in plan.linear:
             layer.set_weights(plan.linear[layer.name].weights)
