@@ -100,17 +100,28 @@ def feature_extractor(
     if isinstance(model, str):
         model = create_model(model, **{"include_top": False, **arguments})
     model = functional(model)
-    features = {feature.level: feature.name for feature in feature_info(model)}
-    if not features:
-        raise InputError(
-            f"model {model.name!r} has no map that its output depends on alone, as a backbone has;"
-            " give a backbone inside it, such as model.get_layer(name)."
-        )
+    features = levels_of(model)
     wanted = wanted_levels(features if levels is None else levels, features, model)
     found = tensors_at(model, {features[level]: "outputs" for level in wanted})
     maps = [found[features[level]] for level in wanted]
     outputs = maps[0] if isinstance(levels, Integral) else maps
     return keras.Model(model.input, outputs, name=f"{model.name}_features")
+
+
+def levels_of(model: keras.Model) -> dict[int, str]:
+    """The path of the last map of every level.
+
+    Raises:
+        InputError: there is none, as in a network whose branches begin at the image.
+    """
+    if features := {feature.level: feature.name for feature in feature_info(model)}:
+        return features
+    maps = [call.path for call in flattened(model).calls if len(call.outputs[0].shape) == 4]
+    hint = f", such as {maps[-1]!r}, or call this on a model inside it" if maps else ""
+    raise InputError(
+        f"model {model.name!r} has no levels, for no map is all that its output depends on: give"
+        f" the name of a layer{hint}."
+    )
 
 
 def layers_at(model: keras.Model, place: int | str, argument: str) -> list[str]:
@@ -120,12 +131,11 @@ def layers_at(model: keras.Model, place: int | str, argument: str) -> list[str]:
         InputError: the model has no such layer or level; it names the argument that says so.
     """
     if not isinstance(place, str):
-        features = {feature.level: feature.name for feature in feature_info(model)}
+        features = levels_of(model)
         if not is_integer(place) or place not in features:
-            levels = f"{sorted(features)} and " if features else ""
             raise InputError(
                 f"{argument}={place!r}: {model.name} has no map of this level; allowed are"
-                f" {levels}the names of layers."
+                f" {sorted(features)} and the names of layers."
             )
         return [features[place]]
     paths = [path for path, _ in operations(model)]

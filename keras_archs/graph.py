@@ -54,18 +54,20 @@ def check_functional(model: keras.Model) -> None:
     """Raises an InputError, which says what to call first, unless the graph of `model` is known."""
     if is_functional(model):
         return
+    first = ""
     if isinstance(model, keras.Sequential):
-        raise InputError(
-            f"model {model.name!r} is a Sequential that is not built: call"
-            " model.build((None, height, width, channels)) first, or begin it with a keras.Input."
+        first = (
+            " that is not built: call model.build((None, height, width, channels)) first, or begin"
+            " it with a keras.Input"
         )
-    given = f"model must be a functional Keras model, got a {type(model).__name__}"
-    if isinstance(model, keras.Model):
-        raise InputError(
-            f"{given}: call inputs = keras.Input((height, width, channels)) and"
-            " keras.Model(inputs, model.call(inputs)) first, and give the result."
+    elif isinstance(model, keras.Model):
+        first = (
+            ": call inputs = keras.Input((height, width, channels)) and keras.Model(inputs,"
+            " model.call(inputs)) first, and give the result"
         )
-    raise InputError(f"{given}.")
+    raise InputError(
+        f"model must be a built functional Keras model, got a {type(model).__name__}{first}."
+    )
 
 
 def functional(model: keras.Model) -> keras.Model:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from .errors import InputError
-from .features import feature_info, wanted_levels
+from .features import levels_of, wanted_levels
 from .graph import cloned, functional, inner_layers, tensors_at
 from .layers.base import recomputation, register
 from .layers.batch_norm import BatchNormalization
@@ -41,7 +41,7 @@ def rematerialize(model: keras.Model, levels: int | Iterable[int]) -> keras.Mode
         raise InputError(f"rematerialize needs Keras on TensorFlow, not {keras.backend.backend()}.")
     if len(model.outputs) != 1:
         raise InputError(f"model must have one output, but {model.name} has {len(model.outputs)}.")
-    features = {feature.level: feature.name for feature in feature_info(model)}
+    features = levels_of(model)
     return _in_stages(model, features, wanted_levels(levels, features, model))
 
 

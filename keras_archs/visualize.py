@@ -18,7 +18,7 @@ from keras import layers, ops
 
 from .arguments import check_positive_int
 from .errors import InputError
-from .features import feature_info, layer_at
+from .features import layer_at, levels_of
 from .graph import Call, flattened, functional, operations, tensors_at
 
 if TYPE_CHECKING:
@@ -258,15 +258,10 @@ def _on_images(model: keras.Model) -> keras.Model:
 
 
 def _path(model: keras.Model, layer: str | int | None) -> str:
-    if layer is not None:
-        return layer_at(model, layer, "layer")
-    if features := feature_info(model):
-        return features[-1].name
-    maps = [call.path for call in flattened(model).calls if len(call.outputs[0].shape) == 4]
-    hint = f", such as layer={maps[-1]!r}" if maps else ""
-    raise InputError(
-        f"layer=None: {model.name} has no map that its output depends on alone; name a layer{hint}."
-    )
+    if layer is None:
+        features = levels_of(model)
+        return features[max(features)]
+    return layer_at(model, layer, "layer")
 
 
 def _class_index(given: Any, classes: int) -> int:
