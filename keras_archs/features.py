@@ -141,8 +141,9 @@ def layers_at(model: keras.Model, place: int | str, argument: str) -> list[str]:
     paths = [path for path, _ in operations(model)]
     matches = [place] if place in paths else fnmatch.filter(paths, place)
     if not matches:
-        inside = [path for path in paths if path.endswith(f"/{place}")][:3]
-        hint = f" Did you mean {' or '.join(map(repr, inside))}?" if inside else ""
+        name = place.rpartition("/")[2]
+        same = [path for path in paths if path.rpartition("/")[2] == name][:3]
+        hint = f" Did you mean {' or '.join(map(repr, same))}?" if same else ""
         raise InputError(
             f"{argument}={place!r} is not a layer of {model.name}."
             f"{hint or did_you_mean(place, paths)}"

@@ -73,8 +73,13 @@ def _fused(model: keras.Model, policy: str | None, inside: dict[int, keras.Model
         if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
             return operation
         if is_functional(operation):
+            graph = functional(operation)
+            if operation.name in plan.trains:
+                copy = cloned(graph)
+                copy.set_weights(operation.get_weights())
+                return copy
             if id(operation) not in inside:
-                inside[id(operation)] = _fused(functional(operation), policy, inside)
+                inside[id(operation)] = _fused(graph, policy, inside)
             return inside[id(operation)]
         if isinstance(operation, keras.Model):
             return operation
@@ -182,6 +187,7 @@ class _Plan:
         passed: names of layers whose input is their output.
         joined: names of additions, and which of their inputs holds the sum.
         maps: names of layers that give maps.
+        trains: names of layers, or models inside, that were told to train: they do not infer.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -190,6 +196,7 @@ class _Plan:
         self.joined: dict[str, int] = {}
         every = list(calls(model))
         self.maps = {call.operation.name for call in every if len(call.outputs[0].shape) == 4}
+        self.trains = {call.operation.name for call in every if call.keywords.get("training")}
         ends = [id(output) for output in model.outputs]
         self._uses = Counter([*(id(x) for call in every for x in call.inputs), *ends])
         self._calls_of = Counter(id(call.operation) for call in every)
@@ -206,8 +213,7 @@ class _Plan:
 
     def _take(self, call: Call) -> None:
         layer, output = call.operation, id(call.outputs[0])
-        # A layer that was told to train does not infer.
-        if self._calls_of[id(layer)] > 1 or call.keywords.get("training"):
+        if self._calls_of[id(layer)] > 1 or layer.name in self.trains:
             return
         if getattr(layer, "quantization_mode", None):
             return

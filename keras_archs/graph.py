@@ -183,17 +183,26 @@ def tensors_at(
     Args:
         wanted: which tensor, by the path of the layer.
     """
+    return dict(zip(wanted, _tensors(functional(model), wanted, own=False), strict=True))
+
+
+def _tensors(model: keras.Model, wanted: Mapping[str, Any], own: bool) -> list[Any]:
+    """The wanted tensors and, if asked for, the model's own outputs."""
     found: dict[str, Any] = {}
     # What stands for a tensor of the model, and for a model inside it, where that is another one.
     known: dict[int, Any] = {}
     parts: dict[int, keras.Model] = {}
     for call in calls(model):
+        if len(found) == len(wanted) and not own:
+            break
         layer = call.operation
         inside = [path for path in wanted if path.startswith(f"{layer.name}/")]
         if inside and id(layer) not in parts:
+            inner = functional(layer)
             below = {path.removeprefix(f"{layer.name}/"): wanted[path] for path in inside}
-            ends = wanted.keys() <= found.keys() | set(inside)
-            parts[id(layer)] = _part(layer, below, ends)
+            goes_on = own or not wanted.keys() <= found.keys() | set(inside)
+            outputs = _tensors(inner, below, goes_on)
+            parts[id(layer)] = keras.Model(inner.input, outputs, name=layer.name)
         if inside or known.keys() & set(map(id, call.inputs)):
             args, kwargs = call.arguments_with(known)
             outputs = keras.tree.flatten(parts.get(id(layer), layer)(*args, **kwargs))
@@ -202,17 +211,8 @@ def tensors_at(
         if layer.name in wanted and layer.name not in found:
             tensor = getattr(call, wanted[layer.name])[0]
             found[layer.name] = known.get(id(tensor), tensor)
-        if len(found) == len(wanted):
-            break
-    return found
-
-
-def _part(model: keras.Model, wanted: Mapping[str, Any], ends: bool) -> keras.Model:
-    """A model of the same layers that returns the wanted tensors, and its own unless it `ends`."""
-    graph = functional(model)
-    found = tensors_at(graph, wanted)
-    own = [] if ends else graph.outputs
-    return keras.Model(graph.input, [*map(found.get, wanted), *own], name=model.name)
+    ends = [known.get(id(x), x) for x in model.outputs] if own else []
+    return [*map(found.get, wanted), *ends]
 
 
 def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -71,7 +71,8 @@ class Profile:
         )
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.summary}, {len(self.layers)} layers>"
+        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        return f"<Profile of {self.summary}, {layers}>"
 
     def __str__(self) -> str:
         width = max([31, *(len(layer.name) for layer in self.layers)]) + 1

@@ -309,7 +309,8 @@ def _batch(model: keras.Model, image: Any) -> np.ndarray:
         pixels = pixels[0]
     if pixels.ndim != 3:
         raise InputError(
-            f"image must be one image, (height, width, channels), got shape {pixels.shape}."
+            f"image must be one image, (height, width, channels), got a {type(image).__name__} of"
+            f" shape {pixels.shape}."
         )
     if any(side not in {None, own} for side, own in zip(expected, pixels.shape, strict=True)):
         raise InputError(
