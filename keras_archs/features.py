@@ -1,15 +1,17 @@
 """The last map of every resolution: where it is, how wide it is, and a model that returns it."""
 
+import fnmatch
 import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import keras
 from keras import layers
 
 from .errors import InputError, did_you_mean
-from .graph import Call, calls, check_functional, is_functional, symbolic
+from .graph import Call, FlatGraph, cloned, flattened, functional, operations, symbolic, tensors_at
 from .registry import create_model
 
 # A side that every network halves without a remainder, for models of any size.
@@ -22,7 +24,7 @@ class Feature:
 
     Attributes:
         level: how often the input has been halved: level 3 has stride 8, "P3" of detectors.
-        name: the layer whose output it is.
+        name: path of the layer whose output it is: `conv4`, or `backbone/conv4` in a model inside.
         stride: pixels of the input for one of the map, each way; `2**level`.
         channels: of the map.
     """
@@ -36,9 +38,10 @@ class Feature:
 def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
     """The last map of every resolution of a network, by level.
 
-    A map counts if all that comes behind depends on it alone: the output of a stage, not a branch
-    of a block. In front of a strided depthwise convolution that is the narrow output of the block
-    before, not the widened map inside the next one.
+    A map counts if all that comes after it depends on it alone: the output of a stage, not a
+    branch of a block. Before a strided depthwise convolution that is the narrow output of the
+    block before, not the widened map inside the next one. Maps of models inside the model count
+    like any other.
 
     Args:
         model: any functional Keras model on one image, or the name of a builder, whose network is
@@ -46,19 +49,18 @@ def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
         **arguments: the builder's, with a name.
 
     Raises:
-        ValueError: the model is not functional, the name is unknown, or an argument is wrong.
+        InputError: the model is not functional, the name is unknown, or an argument is wrong.
     """
     if isinstance(model, str):
         with symbolic():
             return feature_info(create_model(model, **arguments))
-    check_functional(model)
-    shape = model.inputs[0].shape
-    if None in shape[1:3]:
+    model = functional(model)
+    if None in model.inputs[0].shape[1:3]:
         with symbolic():
-            sized = keras.Input((SIDE, SIDE, shape[-1]), dtype=model.inputs[0].dtype)
-            return feature_info(keras.models.clone_model(model, input_tensors=sized))
-    trunk = _Trunk(model)
-    halvings = _halvings(model)
+            return feature_info(cloned(model, keras.tree.map_structure(_sized, model.input)))
+    graph = flattened(model)
+    trunk = _Trunk(graph)
+    halvings = _halvings(graph)
     last: dict[int, Call] = {}
     for call in trunk:
         level = round(halvings[id(call.outputs[0])])
@@ -67,9 +69,14 @@ def feature_info(model: keras.Model | str, **arguments: Any) -> list[Feature]:
         if not isinstance(call.operation, layers.ZeroPadding2D):
             last[level] = call
     return [
-        Feature(level, call.operation.name, 2**level, call.outputs[0].shape[-1])
+        Feature(level, call.path, 2**level, call.outputs[0].shape[-1])
         for level, call in sorted(last.items())
     ]
+
+
+def _sized(tensor: Any) -> Any:
+    shape = [SIDE if side is None else side for side in tensor.shape[1:]]
+    return keras.Input(shape, dtype=tensor.dtype)
 
 
 def feature_extractor(
@@ -84,61 +91,108 @@ def feature_extractor(
         **arguments: the builder's, with a name.
 
     Returns:
-        A model from the input of the network to a list of maps, finest first; to the map itself
-        for one level.
+        A model from the input of the network to a list of maps, finest first; for one level that
+        is given as an integer, to the map itself.
 
     Raises:
-        ValueError: the network has no map of one of the levels; see also `feature_info`.
+        InputError: the network has no map of one of the levels; see also `feature_info`.
     """
     if isinstance(model, str):
         model = create_model(model, **{"include_top": False, **arguments})
-    features = {feature.level: feature for feature in feature_info(model)}
-    levels = features if levels is None else levels
-    wanted = sorted(levels) if isinstance(levels, Iterable) else [levels]
-    check_levels(wanted, features, model)
-    maps = [model.get_layer(features[level].name).output for level in wanted]
-    return keras.Model(model.input, maps, name=f"{model.name}_features")
+    model = functional(model)
+    features = levels_of(model)
+    wanted = wanted_levels(features if levels is None else levels, features, model)
+    found = tensors_at(model, {features[level]: "outputs" for level in wanted})
+    maps = [found[features[level]] for level in wanted]
+    outputs = maps[0] if isinstance(levels, Integral) else maps
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")
 
 
-def layer_at(model: keras.Model, place: int | str, argument: str) -> str:
-    """The name of a layer: that given, or of the last map of the level given.
+def levels_of(model: keras.Model) -> dict[int, str]:
+    """The path of the last map of every level.
+
+    Raises:
+        InputError: there is none, as in a network whose branches begin at the image.
+    """
+    if features := {feature.level: feature.name for feature in feature_info(model)}:
+        return features
+    maps = [call.path for call in flattened(model).calls if len(call.outputs[0].shape) == 4]
+    hint = f", such as {maps[-1]!r}, or call this on a model inside it" if maps else ""
+    raise InputError(
+        f"model {model.name!r} has no levels, for no map is all that its output depends on: give"
+        f" the name of a layer{hint}."
+    )
+
+
+def layers_at(model: keras.Model, place: int | str, argument: str) -> list[str]:
+    """Paths of layers: that given, those that match a pattern, or the last map of a level.
 
     Raises:
         InputError: the model has no such layer or level; it names the argument that says so.
     """
-    if isinstance(place, str):
-        names = [layer.name for layer in model.layers]
-        if place not in names:
+    if not isinstance(place, str):
+        features = levels_of(model)
+        if not is_integer(place) or place not in features:
             raise InputError(
-                f"{argument}={place!r} is no layer of {model.name}.{did_you_mean(place, names)}"
+                f"{argument}={place!r}: {model.name} has no map of this level; allowed are"
+                f" {sorted(features)} and the names of layers."
             )
-        return place
-    levels = {feature.level: feature.name for feature in feature_info(model)}
-    if place not in levels:
+        return [features[place]]
+    paths = [path for path, _ in operations(model)]
+    matches = [place] if place in paths else fnmatch.filter(paths, place)
+    if not matches:
+        name = place.rpartition("/")[2]
+        same = [path for path in paths if path.rpartition("/")[2] == name][:3]
+        hint = f" Did you mean {' or '.join(map(repr, same))}?" if same else ""
         raise InputError(
-            f"{argument}={place!r}: {model.name} has no map of this level; allowed are"
-            f" {sorted(levels)} and the names of layers."
+            f"{argument}={place!r} is not a layer of {model.name}."
+            f"{hint or did_you_mean(place, paths)}"
         )
-    return levels[place]
+    return matches
 
 
-def check_levels(wanted: list[int], allowed: Collection[int], model: keras.Model) -> None:
-    """Raises a ValueError that names the first of the wanted levels that the model lacks."""
+def layer_at(model: keras.Model, place: int | str, argument: str) -> str:
+    """As `layers_at`, for one layer."""
+    paths = layers_at(model, place, argument)
+    if len(paths) > 1:
+        raise InputError(
+            f"{argument}={place!r} matches {len(paths)} layers of {model.name}; give one of them,"
+            f" such as {paths[-1]!r}."
+        )
+    return paths[0]
+
+
+def wanted_levels(levels: Any, allowed: Collection[int], model: keras.Model) -> list[int]:
+    """The levels that are asked for, one or several, finest first.
+
+    Raises:
+        InputError: they are not integers, none is given, or the model lacks one.
+    """
+    given = list(levels) if isinstance(levels, Iterable) else [levels]
+    if not given or not all(map(is_integer, given)):
+        raise InputError(f"levels must be an integer or several of them, got {levels!r}.")
+    wanted = sorted({int(level) for level in given})
     for level in wanted:
         if level not in allowed:
             raise InputError(
                 f"levels={wanted}: {model.name} has no map of level {level}; allowed are"
                 f" {sorted(allowed)}."
             )
+    return wanted
 
 
-def _halvings(model: keras.Model) -> dict[int, float]:
+def is_integer(value: Any) -> bool:
+    """Whether it is an integer, NumPy's included; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _halvings(graph: FlatGraph) -> dict[int, float]:
     """How often each tensor of a model has been halved, by its id.
 
     The strides tell, not the sizes: a kernel without padding shrinks a small map by half as well.
     """
-    found = {id(tensor): 0.0 for tensor in model.inputs}
-    for call in calls(model):
+    found = {id(tensor): 0.0 for tensor in graph.inputs}
+    for call in graph.calls:
         finest = min(call.inputs, key=lambda tensor: found[id(tensor)])
         for output, own in zip(call.outputs, _own_halvings(call, finest), strict=True):
             found[id(output)] = found[id(finest)] + own
@@ -148,9 +202,6 @@ def _halvings(model: keras.Model) -> dict[int, float]:
 def _own_halvings(call: Call, finest: Any) -> list[float]:
     """What one call adds for each of its outputs; `finest` is the largest map that it sees."""
     layer = call.operation
-    if is_functional(layer):
-        inside = _halvings(layer)
-        return [inside[id(output)] for output in layer.outputs]
     strides = getattr(layer, "strides", None)
     if strides is not None:
         once = math.log2(strides if isinstance(strides, int) else strides[0])
@@ -172,12 +223,12 @@ class _Trunk:
     Only those that give a map, from the first layer with weights to the global pooling.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._inputs = model.inputs
-        self._output = model.outputs[0]
+    def __init__(self, graph: FlatGraph) -> None:
+        self._inputs = graph.inputs
+        self._output = graph.outputs[0]
         needed = {id(self._output)}
         self._calls: list[Call] = []
-        for call in reversed(list(calls(model))):
+        for call in reversed(graph.calls):
             if needed & set(map(id, call.outputs)):
                 needed |= set(map(id, call.inputs))
                 self._calls.insert(0, call)

@@ -1,45 +1,57 @@
 """Fine-tuning: the early stages stay as they are."""
 
+from typing import Any
+
 import keras
 
 from .features import layer_at
-from .graph import calls, check_functional, inner_layers
+from .graph import flattened, functional, inner_layers, is_functional, operations
 
 
 def freeze(model: keras.Model, until: int | str | None, *, batch_norm: bool = False) -> None:
-    """Freezes a model from its input to a stage, and makes all that is behind trainable.
+    """Freezes a model from its input to a stage, and makes all that comes after it trainable.
 
     A frozen batch norm uses its moving statistics and leaves them alone, while training, too, and
     also after the model has been saved and loaded.
 
     Args:
-        model: a functional model; changed in place. Compile it afterwards: Keras reads what is
-            trainable when it compiles.
-        until: the last frozen stage: a level of `feature_info`, or the name of a layer. None
-            freezes nothing, the last level all but the classifier.
-        batch_norm: whether the batch norms behind are frozen as well, as one does for small
+        model: any functional Keras model; changed in place. Compile it afterwards: Keras reads
+            what is trainable when it compiles.
+        until: the last frozen stage: a level of `feature_info`, or the name of a layer, which is
+            `backbone/conv4` for one in a model inside the model. None freezes nothing, the last
+            level all but the classifier.
+        batch_norm: whether the batch norms after it are frozen as well, as one does for small
             batches; those inside blocks and nested models, too.
 
     Raises:
-        ValueError: the model is not functional, or has no such level or layer.
+        InputError: the model is not functional, or has no such level or layer.
     """
-    check_functional(model)
-    frozen = set() if until is None else upstream(model, layer_at(model, until, "until"))
-    for layer in model.layers:
-        # Keras hands down what is set only if the outer layer had another value before.
-        for each in (layer, *inner_layers(layer)):
-            is_norm = isinstance(each, keras.layers.BatchNormalization)
-            each.trainable = layer.name not in frozen and not (batch_norm and is_norm)
+    graph = functional(model)
+    frozen = set() if until is None else upstream(graph, layer_at(graph, until, "until"))
+    # Keras hands down what is set only if the outer layer had another value before. A model
+    # comes before its layers here, some of which may be frozen though it is not.
+    for _, layer in operations(graph):
+        if isinstance(layer, keras.layers.Layer):
+            for each in (layer, *inner_layers(layer)):
+                is_norm = isinstance(each, keras.layers.BatchNormalization)
+                each.trainable = layer not in frozen and not (batch_norm and is_norm)
 
 
-def upstream(model: keras.Model, name: str) -> set[str]:
-    """Names of the layer and of all that its output depends on."""
+def upstream(model: keras.Model, path: str) -> set[Any]:
+    """The layer at a path and all that its output depends on; models inside only as a whole."""
+    flat = flattened(model)
     needed = {
-        id(out) for call in calls(model) if call.operation.name == name for out in call.outputs
+        id(output)
+        for call in flat.calls
+        if call.path == path or call.path.startswith(f"{path}/")
+        for output in call.outputs
     }
-    names = set()
-    for call in reversed(list(calls(model))):
+    layers = set()
+    for call in reversed(flat.calls):
         if needed & set(map(id, call.outputs)):
             needed |= set(map(id, call.inputs))
-            names.add(call.operation.name)
-    return names
+            layers.add(call.operation)
+    for _, layer in reversed(list(operations(model))):
+        if is_functional(layer) and layers.issuperset(inner for _, inner in operations(layer)):
+            layers.add(layer)
+    return layers

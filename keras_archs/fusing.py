@@ -9,14 +9,13 @@ import numpy as np
 from keras import layers
 
 from .errors import InputError
-from .graph import Call, calls, check_functional, is_functional
+from .graph import Call, calls, cloned, functional, is_functional
 from .layers.activation import Activation
 from .layers.batch_norm import BatchNormalization
 from .layers.dense import Dense
 from .layers.depthwise import DepthwiseConv2D
 from .layers.layer_scale import LayerScale
 from .layers.stochastic_depth import StochasticDepth
-from .surgery import new_inputs
 
 # Exactly these classes: what a subclass of them computes is not known.
 IDENTITIES = {
@@ -53,25 +52,37 @@ def fuse(model: keras.Model, policy: str | None = None) -> keras.Model:
         `model`, not this one: it has no batch statistics any more.
 
     Raises:
-        ValueError: the model is not functional, or there is no such policy.
+        InputError: the model is not functional, or there is no such policy.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2; Ding et al. 2021, arXiv:2101.03697,
     section 3.3.
     """
-    check_functional(model)
+    graph = functional(model)
     if policy not in {None, "float32", "mixed_float16", "mixed_bfloat16"}:
         raise InputError(
             f"policy must be None, 'float32', 'mixed_float16' or 'mixed_bfloat16', got {policy!r}."
         )
+    return _fused(graph, policy, {})
+
+
+def _fused(model: keras.Model, policy: str | None, inside: dict[int, keras.Model]) -> keras.Model:
+    """See `fuse`; `inside` holds the models that are done: a shared one stays shared."""
     plan = _Plan(model)
 
     def clone(operation: Any) -> Any:
         if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
             return operation
-        if isinstance(operation, keras.Sequential):
-            operation = keras.Model(operation.inputs, operation.outputs, name=operation.name)
+        if is_functional(operation):
+            graph = functional(operation)
+            if operation.name in plan.trains:
+                copy = cloned(graph)
+                copy.set_weights(operation.get_weights())
+                return copy
+            if id(operation) not in inside:
+                inside[id(operation)] = _fused(graph, policy, inside)
+            return inside[id(operation)]
         if isinstance(operation, keras.Model):
-            return fuse(operation, policy) if is_functional(operation) else operation
+            return operation
         config = operation.get_config()
         if policy and operation.name in plan.maps:
             config["dtype"] = policy
@@ -90,9 +101,7 @@ def fuse(model: keras.Model, policy: str | None = None) -> keras.Model:
             return tensors[plan.joined.get(name, 0)]
         return operation(*args, **kwargs)
 
-    fused = keras.models.clone_model(
-        model, new_inputs(model), clone_function=clone, call_function=call, recursive=False
-    )
+    fused = cloned(model, clone=clone, call=call)
     for layer in fused.layers:
         if layer.name in plan.linear:
             layer.set_weights(plan.linear[layer.name].weights)
@@ -178,6 +187,7 @@ class _Plan:
         passed: names of layers whose input is their output.
         joined: names of additions, and which of their inputs holds the sum.
         maps: names of layers that give maps.
+        trains: names of layers, or models inside, that were told to train: they do not infer.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -186,6 +196,7 @@ class _Plan:
         self.joined: dict[str, int] = {}
         every = list(calls(model))
         self.maps = {call.operation.name for call in every if len(call.outputs[0].shape) == 4}
+        self.trains = {call.operation.name for call in every if call.keywords.get("training")}
         ends = [id(output) for output in model.outputs]
         self._uses = Counter([*(id(x) for call in every for x in call.inputs), *ends])
         self._calls_of = Counter(id(call.operation) for call in every)
@@ -202,8 +213,7 @@ class _Plan:
 
     def _take(self, call: Call) -> None:
         layer, output = call.operation, id(call.outputs[0])
-        # A layer that was told to train does not infer.
-        if self._calls_of[id(layer)] > 1 or call.keywords.get("training"):
+        if self._calls_of[id(layer)] > 1 or layer.name in self.trains:
             return
         if getattr(layer, "quantization_mode", None):
             return

@@ -1,5 +1,6 @@
 """What a model costs: parameters, multiply-adds and activation memory, layer by layer."""
 
+import html
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import keras
 from keras import layers
 
 from .errors import InputError
-from .graph import Call, calls, check_functional, opened, symbolic
+from .graph import Call, cloned, flattened, functional, opened, symbolic
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class LayerProfile:
     """The cost of one call of a layer, for one image.
 
     Attributes:
-        name: name of the layer, behind those of the models around it.
+        name: path of the layer: its name, after those of the models around it.
         type: class of the layer.
         output_shape: shape of the first output without the batch.
         parameters: weights of the layer; 0 from the second call of a shared layer on.
@@ -36,7 +37,7 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """The cost of a model for one image; print it for a table.
+    """The cost of a model for one image; print it for a table, which a notebook shows as well.
 
     Attributes:
         name: name of the model.
@@ -69,14 +70,34 @@ class Profile:
             f" {self.activation_bytes / 1e6:.2f} MB activations for each image"
         )
 
+    def __repr__(self) -> str:
+        layers = "1 layer" if len(self.layers) == 1 else f"{len(self.layers)} layers"
+        return f"<Profile of {self.summary}, {layers}>"
+
     def __str__(self) -> str:
-        head = f"{'layer':32}{'output':>20}{'parameters':>14}{'multiply-adds':>16}{'bytes':>14}"
+        width = max([31, *(len(layer.name) for layer in self.layers)]) + 1
         rows = [
-            f"{layer.name:32}{layer.output_shape!s:>20}{layer.parameters:>14,}"
-            f"{layer.multiply_adds:>16,}{layer.activation_bytes:>14,}"
-            for layer in self.layers
+            f"{name:{width}}{shape:>20}{parameters:>14}{multiply_adds:>16}{size:>14}"
+            for name, shape, parameters, multiply_adds, size in (_HEAD, *map(_cells, self.layers))
         ]
-        return "\n".join([head, *rows, self.summary])
+        return "\n".join([*rows, self.summary])
+
+    def _repr_html_(self) -> str:
+        """The same table for a notebook."""
+        rows = [
+            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+            for tag, cells in (("th", _HEAD), *(("td", _cells(layer)) for layer in self.layers))
+        ]
+        summary = html.escape(self.summary)
+        return f"<table><caption>{summary}</caption>{''.join(rows)}</table>"
+
+
+_HEAD = ("layer", "output", "parameters", "multiply-adds", "bytes")
+
+
+def _cells(layer: LayerProfile) -> tuple[str, ...]:
+    counts = layer.parameters, layer.multiply_adds, layer.activation_bytes
+    return layer.name, str(layer.output_shape), *(f"{count:,}" for count in counts)
 
 
 def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> Profile:
@@ -88,45 +109,43 @@ def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None)
             where the model's height or width is None.
 
     Raises:
-        ValueError: the model is not functional, or its input has no fixed size and no
+        InputError: the model is not functional, or its input has no fixed size and no
             `input_shape` is given.
     """
-    check_functional(model)
+    model = functional(model)
     if input_shape is not None:
+        if len(model.inputs) != 1:
+            raise InputError(
+                f"input_shape is for a model of one input, and {model.name} has"
+                f" {len(model.inputs)}."
+            )
         with symbolic():
-            resized = keras.Input(input_shape, dtype=model.input.dtype)
-            model = keras.models.clone_model(model, input_tensors=resized)
-    elif None in model.input_shape[1:]:
+            resized = keras.Input(input_shape, dtype=model.inputs[0].dtype)
+            model = cloned(model, keras.tree.map_structure(lambda _: resized, model.input))
+    elif any(None in tensor.shape[1:] for tensor in model.inputs):
         raise InputError(
             f"{model.name} takes inputs of any size {model.input_shape}; give profile an"
             " input_shape=(height, width, channels)."
         )
-    return Profile(model.name, tuple(_rows(model, prefix="", seen=set())))
-
-
-def _rows(model: keras.Model, prefix: str, seen: set[int]) -> list[LayerProfile]:
-    rows = []
     batch = model.inputs[0].shape[0] or 1
-    for call in calls(model):
+    seen: set[int] = set()
+    rows = []
+    for call in flattened(model).calls:
         layer = call.operation
-        if isinstance(layer, keras.Model):
-            rows += _rows(layer, f"{prefix}{layer.name}/", seen)
-            continue
-        first = id(layer) not in seen
-        seen.add(id(layer))
         rows.append(
             LayerProfile(
-                name=prefix + layer.name,
+                name=call.path,
                 type=type(layer).__name__,
                 output_shape=tuple(call.outputs[0].shape[1:]),
-                parameters=_parameters(layer) if first else 0,
+                parameters=_parameters(layer) if id(layer) not in seen else 0,
                 # What a layer is made of is counted for one image, whatever the batch.
                 multiply_adds=_multiply_adds(call) // batch
                 + sum(map(_multiply_adds, opened(call))),
                 activation_bytes=sum(map(_bytes, call.outputs)),
             )
         )
-    return rows
+        seen.add(id(layer))
+    return Profile(model.name, tuple(rows))
 
 
 def _parameters(operation: Any) -> int:

@@ -6,14 +6,14 @@ from typing import Any
 import keras
 
 from .errors import InputError
-from .features import check_levels, feature_info
-from .graph import check_functional, inner_layers
+from .features import levels_of, wanted_levels
+from .graph import cloned, functional, inner_layers, tensors_at
 from .layers.base import recomputation, register
 from .layers.batch_norm import BatchNormalization
 from .layers.stochastic_depth import StochasticDepth
 
 
-def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
+def rematerialize(model: keras.Model, levels: int | Iterable[int]) -> keras.Model:
     """The same network for training, which keeps no maps inside some of its stages.
 
     The forward pass keeps the input of such a stage, and the backward pass computes the stage once
@@ -23,30 +23,49 @@ def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
     Args:
         model: a functional model on the TensorFlow backend; it stays as it is.
         levels: the stages, as levels of `feature_info`: that of level 3 lies between the last maps
-            of level 2 and 3.
+            of level 2 and 3. A stage that ends in a model inside the model begins there as well.
 
     Returns:
         A functional model that shares all layers with `model`, and so their weights: train this
         one, and then save and use `model`.
 
     Raises:
-        ValueError: the model is not functional, has several outputs or no such level, is on
+        InputError: the model is not functional, has several outputs or no such level, is on
             another backend, or a stage has a layer with random numbers, statistics or a loss of
             its own that is none of keras_archs': to compute it twice would change the result.
 
     Source: Chen et al. 2016, arXiv:1604.06174.
     """
-    check_functional(model)
+    model = functional(model)
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"rematerialize needs Keras on TensorFlow, not {keras.backend.backend()}.")
     if len(model.outputs) != 1:
         raise InputError(f"model must have one output, but {model.name} has {len(model.outputs)}.")
-    features = {feature.level: feature for feature in feature_info(model)}
-    wanted = sorted(set(levels))
-    check_levels(wanted, features, model)
+    features = levels_of(model)
+    return _in_stages(model, features, wanted_levels(levels, features, model))
+
+
+def _in_stages(model: keras.Model, features: dict[int, str], wanted: list[int]) -> keras.Model:
+    """`model` with the wanted stages rematerialized; `features` are paths in it by level."""
+    inside: dict[int, keras.Model] = {}
+    for name in {path.split("/")[0] for path in features.values() if "/" in path}:
+        inner = model.get_layer(name)
+        below = {
+            level: path.removeprefix(f"{name}/")
+            for level, path in features.items()
+            if path.startswith(f"{name}/")
+        }
+        if chosen := [level for level in wanted if level in below]:
+            inside[id(inner)] = _in_stages(functional(inner), below, chosen)
+    if inside:
+        model = cloned(model, clone=lambda layer: inside.get(id(layer), layer))
+    ends = {level: path for level, path in features.items() if "/" not in path}
+    if not ends.keys() & set(wanted):
+        return model
+    tensors = tensors_at(model, dict.fromkeys(ends.values(), "outputs"))
     begin = x = model.input
-    for level in sorted(features):
-        end = model.get_layer(features[level].name).output
+    for level in sorted(ends):
+        end = tensors[ends[level]]
         stage = keras.Model(begin, end, name=f"stage{level}")
         if level in wanted:
             _check_repeatable(stage, level)
@@ -54,9 +73,10 @@ def rematerialize(model: keras.Model, levels: Iterable[int]) -> keras.Model:
         else:
             x = stage(x)
         begin = end
-    if begin is not model.output:
-        x = keras.Model(begin, model.output, name="head")(x)
-    return keras.Model(model.input, x, name=model.name)
+    if begin is model.output:
+        return keras.Model(model.input, x, name=model.name)
+    head = keras.Model(begin, model.output, name="head")
+    return keras.Model(model.input, head(x), name=model.name)
 
 
 @register

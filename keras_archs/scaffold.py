@@ -108,7 +108,7 @@ class Scaffold:
         if self.include_top:
             x = top(x) if top else self.classify(pool("avg", x))
         elif self.pooling:
-            x = pool(self.pooling, x)
+            x = pool(self.pooling, x, name=None)  # two networks may stand on one input
         sources = keras.utils.get_source_inputs(self._source)
         model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=self.name)
         published = self.weights == "imagenet"
@@ -143,11 +143,11 @@ class Scaffold:
         )(x)
 
 
-def pool(kind: str, x: Any) -> Any:
-    """Global pooling by the name that the argument `pooling` gives it."""
+def pool(kind: str, x: Any, name: str | None = "avg_pool") -> Any:
+    """Global pooling of the kind that the argument `pooling` names; Keras finds a name for None."""
     if kind == "avg":
-        return layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    return layers.GlobalMaxPooling2D(name="max_pool")(x)
+        return layers.GlobalAveragePooling2D(name=name)(x)
+    return layers.GlobalMaxPooling2D(name=name)(x)
 
 
 def _check_static(

@@ -1,86 +1,111 @@
 """Blocks inserted in a finished model, whose weights stay."""
 
-import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from .errors import InputError, did_you_mean
-from .features import layer_at
-from .graph import check_functional
+from .errors import InputError
+from .features import layers_at
+from .graph import cloned, functional, is_functional, operations
 
 
 def insert(
     model: keras.Model, block: keras.layers.Layer, *, after: str | int | Iterable[str | int]
 ) -> keras.Model:
-    """A copy of a model with a block behind some of its layers.
+    """A copy of a model with a block after some of its layers.
 
     `insert(model, NonLocalBlock(), after="conv4_block5_out")` works on any functional Keras model,
     keras.applications' as well. A block that starts as the identity leaves the outputs bit-equal.
 
     Args:
-        model: a functional model; it stays as it is.
+        model: any functional Keras model; it stays as it is.
         block: a layer that keeps the shape of its input. Each place gets a new one with the same
             config and new weights, named after the place and the class of the block.
-        after: where: the name of a layer; a shell pattern such as `"conv4_block*_out"`; a level
-            of `feature_info`, for its last map; or several of these.
+        after: where: the name of a layer, which is `backbone/conv4` for one in a model inside the
+            model; a shell pattern such as `"conv4_block*_out"`, whose `*` stands for `/`, too; a
+            level of `feature_info`, for its last map; or several of these.
 
     Returns:
-        A functional model with copies of the weights, not compiled.
+        A functional model with copies of the weights, not compiled. Models inside it are copies,
+        and layers that were shared share their copy.
 
     Raises:
-        ValueError: the model is not functional, or a place is none of its layers or levels.
+        InputError: the model is not functional, a place is none of its layers or levels, or the
+            block does not take what a place gives, or changes its shape.
     """
-    check_functional(model)
+    graph = functional(model)
     if not isinstance(block, keras.layers.Layer):
         raise InputError(f"block must be a Keras layer, got {block!r}.")
-    places = _places(model, [after] if isinstance(after, str | int) else list(after))
-    kind = _snake_case(type(block).__name__)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = layer(*args, **kwargs)
-        if layer.name not in places:
-            return outputs
-        name = f"{layer.name}_{kind}"
-        while name in taken:
-            name += "_again"
-        taken.add(name)  # a shared layer comes back
-        inserted = type(block).from_config({**block.get_config(), "name": name})
-        return inserted(outputs)
-
-    taken = {layer.name for layer in model.layers}
-    result = keras.models.clone_model(model, new_inputs(model), call_function=call)
-    for layer in model.layers:
-        if layer.weights:
-            result.get_layer(layer.name).set_weights(layer.get_weights())
-    return result
+    places = [after] if isinstance(after, str) or not isinstance(after, Iterable) else after
+    paths = {path for place in places for path in layers_at(graph, place, "after")}
+    if not paths:
+        raise InputError(f"after={after!r} names no layer and no level.")
+    return _Insertion(graph, block, paths).result
 
 
-def new_inputs(model: keras.Model) -> Any:
-    """Inputs of the same names and structure: Keras' clones have them renamed."""
-    sources = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
-    names = {id(layer.output): layer.name for layer in sources}
-    return keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=names[id(x)]), model.input
-    )
+class _Insertion:
+    """A copy of a model, and of the models inside it, with blocks.
 
+    Attributes:
+        result: the copy, with the weights.
+    """
 
-def _places(model: keras.Model, after: Sequence[str | int]) -> set[str]:
-    names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    places: set[str] = set()
-    for place in after:
-        if isinstance(place, int):
-            places.add(layer_at(model, place, "after"))
-            continue
-        matches = fnmatch.filter(names, place)
-        if not matches:
+    def __init__(self, model: keras.Model, block: keras.layers.Layer, paths: set[str]) -> None:
+        self._block = block
+        self._places = {id(layer): path for path, layer in operations(model) if path in paths}
+        self._copies: dict[int, Any] = {}
+        self._copied_places: dict[int, str] = {}
+        self.result = self._copy_of(model)
+        for _, layer in operations(model):
+            if getattr(layer, "weights", ()) and not is_functional(layer):
+                self._copies[id(layer)].set_weights(layer.get_weights())
+
+    def _copy_of(self, model: keras.Model) -> keras.Model:
+        taken = {operation.name for operation in model.operations}
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = layer(*args, **kwargs)
+            if id(layer) not in self._copied_places:
+                return outputs
+            name = f"{layer.name}_{_snake_case(type(self._block).__name__)}"
+            while name in taken:
+                name += "_again"
+            taken.add(name)  # a shared layer comes back
+            return self._inserted(name, outputs, self._copied_places[id(layer)])
+
+        return cloned(model, clone=self._clone, call=call)
+
+    def _clone(self, layer: Any) -> Any:
+        if id(layer) not in self._copies:
+            if is_functional(layer):
+                copy = self._copy_of(functional(layer))
+            elif isinstance(layer, keras.layers.Layer):
+                copy = type(layer).from_config(layer.get_config())
+            else:
+                copy = layer
+            self._copies[id(layer)] = copy
+            if id(layer) in self._places:
+                self._copied_places[id(copy)] = self._places[id(layer)]
+        return self._copies[id(layer)]
+
+    def _inserted(self, name: str, x: Any, path: str) -> Any:
+        kind = type(self._block)
+        shape = getattr(x, "shape", None)
+        try:
+            outputs = kind.from_config({**self._block.get_config(), "name": name})(x)
+        except Exception as error:  # a block of any origin
             raise InputError(
-                f"after={place!r} is no layer of {model.name} and matches none."
-                f"{did_you_mean(place, names)}"
+                f"block {self._block.name!r} ({kind.__name__}) cannot be called on the output of"
+                f" {path!r}, of shape {shape}: {' '.join(str(error).split())[:300]}"
+            ) from error
+        after = getattr(outputs, "shape", None)
+        if after != shape:
+            raise InputError(
+                f"block {self._block.name!r} ({kind.__name__}) changes the output of {path!r} from"
+                f" shape {shape} to {after}; insert takes blocks that keep the shape."
             )
-        places.update(matches)
-    return places
+        return outputs
 
 
 def _snake_case(name: str) -> str:

@@ -1,21 +1,30 @@
 """What a network sees: its feature maps, the pixels that speak for a class, attention.
 
-All return matplotlib figures; matplotlib is imported when the first is drawn.
+All return matplotlib figures, which a notebook shows; matplotlib is imported when the first is
+drawn. `layer` is the name of a layer, `backbone/conv4` in a model inside the model, or a level of
+`feature_info`. A layer that is used several times is shown in its first use.
+
+`image` is one image as the model takes it, `(height, width, channels)`: an array, a tensor, a list,
+a PIL image, or a batch of one. It is not resized. Integers are refused where the model begins with
+a convolution or a dense layer, and so does not preprocess them.
 """
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
+from .arguments import check_positive_int
 from .errors import InputError
-from .features import feature_info, layer_at
-from .graph import calls, is_functional
+from .features import layer_at, levels_of
+from .graph import Call, flattened, functional, operations, tensors_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from .figure import Figure
 
 # What makes the gradient of a sure answer vanish.
 SATURATING = (keras.activations.softmax, keras.activations.sigmoid)
@@ -27,26 +36,31 @@ def feature_maps(
     """The first channels of a feature map, each scaled from its smallest to its largest value.
 
     Args:
-        model: a functional model.
-        image: one image as the model takes it, `(height, width, channels)`.
+        model: any functional Keras model on one image.
+        image: one image, see above.
         layer: name of a layer, or a level of `feature_info`; by default the last map.
         count: number of channels to show.
 
     Raises:
-        ValueError: the model has no such layer or level, or the image is not one image.
+        InputError: the model has no such layer or level, the layer gives no map, or the image is
+            not one that the model takes.
     """
-    maps = _output_of(model, _layer(model, layer), _batch(image))[0]
+    model = _on_images(model)
+    path = _path(model, layer)
+    count = check_positive_int("count", count)
+    batch = _batch(model, image)
+    maps = _array(_run(model, batch, tensors_at(model, {path: "outputs"})[path]))[0]
     if maps.ndim != 3:
-        raise InputError(f"layer={layer!r} gives {maps.shape} for an image, which is no map.")
+        raise InputError(f"layer={path!r} gives {maps.shape} for an image, which is not a map.")
     count = min(count, maps.shape[-1])
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    figure, axes = _figure(rows, columns)
+    figure, axes = _grid(rows, columns)
     for index, axis in enumerate(axes):
         if index < count:
             axis.imshow(maps[..., index], cmap="viridis")
             axis.set_title(str(index), fontsize=8)
-    figure.suptitle(f"{_layer(model, layer).name}, {count} of {maps.shape[-1]} channels")
+    figure.suptitle(f"{path}, {count} of {maps.shape[-1]} channels")
     return figure
 
 
@@ -56,26 +70,35 @@ def grad_cam(
     """The parts of an image that speak for a class, over the image.
 
     Args:
-        model: a functional classifier.
-        image: one image as the model takes it, `(height, width, channels)`.
-        class_index: the class; by default the one with the highest score.
+        model: any functional Keras classifier of one image, on the TensorFlow backend; of several
+            outputs it is the first that counts.
+        image: one image, see above.
+        class_index: the class; by default the one with the highest score. A model with a single
+            score tells two classes apart: the score speaks for 1 and against 0.
         layer: name of a layer, or a level of `feature_info`; by default the last map.
 
     Raises:
-        ValueError: the model has no such layer or class, or Keras does not run on TensorFlow.
+        InputError: the model is not a classifier, has no such layer or class, or the image is not
+            one that it takes, or Keras does not run on TensorFlow.
 
     Source: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
     """
-    chosen = _layer(model, layer)
-    heat, scores, index = _grad_cam(model, _batch(image), class_index, chosen)
-    figure, (left, right) = _figure(1, 2)
-    left.imshow(_displayed(image))
-    right.imshow(_displayed(image))
-    height, width = np.shape(image)[:2]
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    right.imshow(heat, cmap="jet", alpha=0.5, extent=extent, interpolation="bilinear")
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"grad_cam needs Keras on TensorFlow, not {keras.backend.backend()}.")
+    model = _on_images(model)
+    end = _end(model)
+    classes = max(2, model.outputs[0].shape[-1])
+    index = None if class_index is None else _class_index(class_index, classes)
+    path = _path(model, layer)
+    batch = _batch(model, image)
+    heat, scores = _grad_cam(model, batch, index, path, end)
+    index = int(np.argmax(scores)) if index is None else index
+    figure, (left, right) = _grid(1, 2)
+    left.imshow(_displayed(batch))
+    right.imshow(_displayed(batch))
+    right.imshow(heat, cmap="jet", alpha=0.5, extent=_extent(batch), interpolation="bilinear")
     right.set_title(f"class {index}, score {scores[index]:.3g}", fontsize=9)
-    figure.suptitle(f"Grad-CAM at {chosen.name}")
+    figure.suptitle(f"Grad-CAM at {path}")
     return figure
 
 
@@ -85,34 +108,37 @@ def attention_map(
     """Where one position of a map looks, over the image; one picture for each head.
 
     Args:
-        model: a functional model.
-        image: one image as the model takes it, `(height, width, channels)`.
+        model: any functional Keras model on one image.
+        image: one image, see above.
         layer: name of a layer with `return_attention_scores`: `NonLocalBlock`,
             `MultiHeadSelfAttention2D`, `MultiQueryAttention2D` or `GlobalContext`, which has one
             map for all positions.
         position: of the query, as shares of the height and width in [0, 1).
 
     Raises:
-        ValueError: the layer has no attention scores, or the position lies outside.
+        InputError: the layer has no attention scores, the position lies outside, or the image is
+            not one that the model takes.
     """
-    chosen = _layer(model, layer)
+    model = _on_images(model)
+    path = _path(model, layer)
+    chosen = dict(operations(model))[path]
     if not hasattr(chosen, "scores_shape"):
-        raise InputError(f"layer={layer!r} is a {type(chosen).__name__}, without attention scores.")
-    if not all(0 <= each < 1 for each in position):
+        raise InputError(f"layer={path!r} is a {type(chosen).__name__}, without attention scores.")
+    if np.shape(position) != (2,) or not all(0 <= each < 1 for each in position):
         raise InputError(f"position must be two shares in [0, 1), got {position!r}.")
-    inputs = _output_of(model, chosen, _batch(image), before=True)
+    batch = _batch(model, image)
+    inputs = _run(model, batch, tensors_at(model, {path: "inputs"})[path])
     _, scores = chosen(inputs, return_attention_scores=True)
-    heads = _by_head(np.asarray(scores)[0], inputs.shape[1:3], position)
-    figure, axes = _figure(1, len(heads))
-    height, width = np.shape(image)[:2]
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    heads = _by_head(_array(scores)[0], inputs.shape[1:3], position)
+    figure, axes = _grid(1, len(heads))
+    _, height, width, _ = batch.shape
     for index, (axis, head) in enumerate(zip(axes, heads, strict=True)):
-        axis.imshow(_displayed(image))
-        axis.imshow(head, cmap="jet", alpha=0.5, extent=extent, interpolation="nearest")
+        axis.imshow(_displayed(batch))
+        axis.imshow(head, cmap="jet", alpha=0.5, extent=_extent(batch), interpolation="nearest")
         if scores.ndim > 3:
             axis.plot(position[1] * width, position[0] * height, "w+", markersize=12)
         axis.set_title(f"head {index}" if len(heads) > 1 else "", fontsize=9)
-    figure.suptitle(f"Attention of {chosen.name}")
+    figure.suptitle(f"Attention of {path}")
     return figure
 
 
@@ -125,82 +151,199 @@ def _by_head(
         return scores[None]
     if scores.ndim == 4:
         return scores[row, column][None]
-    if scores.shape[:2] == tuple(size):  # heads behind the query
+    if scores.shape[:2] == tuple(size):  # heads after the query
         return scores[row, column]
     return scores[:, row, column]
 
 
 def _grad_cam(
-    model: keras.Model, batch: np.ndarray, class_index: int | None, layer: keras.layers.Layer
-) -> tuple[np.ndarray, np.ndarray, int]:
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(f"grad_cam needs Keras on TensorFlow, not {keras.backend.backend()}.")
+    model: keras.Model, batch: Any, index: int | None, path: str, end: Call
+) -> tuple[np.ndarray, np.ndarray]:
+    """The heat of 0..1 over a map, and the score of each class."""
     import tensorflow as tf  # noqa: PLC0415  # the rest runs on other backends, too
 
-    both = keras.Model(model.input, [layer.output, model.outputs[0], _logits(model)])
+    tensors = tensors_at(
+        model, {path: "outputs", end.path: "inputs" if _saturates(end.operation) else "outputs"}
+    )
+    if path == end.path or len(tensors[path].shape) != 4:
+        raise InputError(f"layer={path!r} gives {tensors[path].shape}, which is not a map.")
+    both = keras.Model(model.inputs[0], [tensors[path], tensors[end.path]])
+    batch = tf.convert_to_tensor(batch)
     with tf.GradientTape(persistent=True) as tape:
-        maps, scores, logits = both(batch, training=False)
-        tape.watch(maps)
-        classes = scores.shape[-1]
-        index = int(np.argmax(scores[0])) if class_index is None else class_index
-        if not 0 <= index < classes:
-            raise InputError(f"class_index must lie in 0..{classes - 1}, got {class_index}.")
-        logit = logits[0, index]
+        # The tape watches neither frozen weights by itself nor the image.
+        tape.watch([each.value for each in both.variables if "float" in each.dtype])
+        if batch.dtype.is_floating:
+            tape.watch(batch)
+        maps, last = both(batch, training=False)
+        scores, logits = _scores(end.operation, last)
+        scores = np.asarray(scores[0], "float32")
+        logit = logits[0, int(np.argmax(scores)) if index is None else index]
     # Small gradients vanish in half precision, large ones overflow: from the first scale that fits.
     for scale in (2.0**15, 2.0**8, 1.0):
         gradient = tape.gradient(logit, maps, output_gradients=tf.constant(scale, logit.dtype))
+        if gradient is None:
+            raise InputError(f"layer={path!r} has no influence on the scores of {model.name}.")
         gradient = tf.cast(gradient, "float32")
         if np.isfinite(gradient).all():
             break
     weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, "float32"), axis=-1))[0].numpy()
-    return heat / (heat.max() or 1), np.asarray(scores[0], "float32"), index
+    return heat / (heat.max() or 1), scores
 
 
-def _logits(model: keras.Model) -> Any:
-    """The scores in front of the last softmax or sigmoid, or the output itself without one."""
-    last = next(
-        call for call in calls(model) if any(out is model.outputs[0] for out in call.outputs)
-    )
-    layer, inputs = last.operation, last.inputs[0]
-    if is_functional(layer):
-        return keras.Model(layer.inputs, _logits(layer))(last.inputs)
-    if isinstance(layer, keras.layers.Softmax):
-        return inputs
-    if getattr(layer, "activation", None) not in SATURATING:
-        return model.outputs[0]
-    if isinstance(layer, keras.layers.Activation):
-        return inputs
-    config = {**layer.get_config(), "activation": None, "name": f"{layer.name}_logits"}
-    twin = type(layer).from_config(config)
-    logits = twin(inputs)
-    twin.set_weights(layer.get_weights())
-    return logits
+def _end(model: keras.Model) -> Call:
+    """The call that gives the scores.
+
+    Raises:
+        InputError: they are not scores of classes.
+    """
+    graph = flattened(model)
+    made_by = {id(x): call for call in graph.calls for x in call.outputs}
+    output = graph.outputs[0]
+    end = made_by.get(id(output))
+    if end is None or len(output.shape) != 2 or _is_pooling(end, made_by):
+        raise InputError(
+            f"model {model.name!r} gives {output.shape}, which are not scores of classes: put"
+            " pooling and a Dense layer after it first, or build it with include_top=True."
+        )
+    return end
 
 
-def _layer(model: keras.Model, layer: str | int | None) -> keras.layers.Layer:
+def _is_pooling(end: Call, made_by: dict[int, Call]) -> bool:
+    """Whether features are the output; a convolution may give the scores at each position."""
+    pooling = layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D | layers.Flatten
+    before = made_by.get(id(end.inputs[0]))
+    scores = before and isinstance(before.operation, layers.Conv2D)
+    return isinstance(end.operation, pooling) and not scores
+
+
+def _saturates(operation: Any) -> bool:
+    """Whether it ends in a softmax or sigmoid, be it a layer or an operation."""
+    if isinstance(operation, layers.Layer):
+        found = getattr(operation, "activation", None) in SATURATING
+        return found or isinstance(operation, layers.Softmax)
+    # Keras does not export the classes of its operations.
+    return type(operation).__name__ in {"Softmax", "Sigmoid"}
+
+
+def _scores(operation: Any, last: Any) -> tuple[Any, Any]:
+    """Scores and logits of each class, from what the last operation takes or, without one, gives.
+
+    A single score is that of class 1.
+    """
+    if not _saturates(operation):
+        scores = logits = last
+    else:
+        scores, logits = operation(last), last
+        if hasattr(operation, "activation") and not isinstance(operation, layers.Activation):
+            config = {**operation.get_config(), "activation": None}
+            twin = type(operation).from_config(config)
+            twin.build(last.shape)
+            twin.set_weights(operation.get_weights())
+            logits = twin(last)
+    if logits.shape[-1] > 1:
+        return scores, logits
+    others = -logits if scores is logits else 1 - scores
+    return ops.concatenate([others, scores], -1), ops.concatenate([-logits, logits], -1)
+
+
+def _on_images(model: keras.Model) -> keras.Model:
+    model = functional(model)
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        shapes = ", ".join(str(tensor.shape) for tensor in model.inputs)
+        raise InputError(
+            f"model must take one image, (n, height, width, channels); {model.name} takes {shapes}."
+        )
+    return model
+
+
+def _path(model: keras.Model, layer: str | int | None) -> str:
     if layer is None:
-        layer = feature_info(model)[-1].level
-    return model.get_layer(layer_at(model, layer, "layer"))
+        features = levels_of(model)
+        return features[max(features)]
+    return layer_at(model, layer, "layer")
 
 
-def _output_of(
-    model: keras.Model, layer: keras.layers.Layer, batch: np.ndarray, before: bool = False
-) -> np.ndarray:
-    part = keras.Model(model.input, layer.input if before else layer.output)
-    return np.asarray(ops.convert_to_numpy(ops.cast(part(batch, training=False), "float32")))
+def _class_index(given: Any, classes: int) -> int:
+    try:
+        index = -1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        index = -1
+    if not 0 <= index < classes:
+        raise InputError(f"class_index must be an integer of 0..{classes - 1}, got {given!r}.")
+    return index
 
 
-def _batch(image: Any) -> np.ndarray:
-    image = np.asarray(image)
-    if image.ndim != 3:
-        raise InputError(f"image must be (height, width, channels), got shape {image.shape}.")
-    return image[None]
+def _run(model: keras.Model, batch: np.ndarray, tensor: Any) -> Any:
+    return keras.Model(model.inputs[0], tensor)(batch, training=False)
 
 
-def _displayed(image: Any) -> np.ndarray:
-    """`image` scaled to 0..1, one channel or three."""
-    image = np.asarray(image, "float32")[..., :3]
+def _array(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def _batch(model: keras.Model, image: Any) -> np.ndarray:
+    """The image as the only one of a batch, in the type of the model's input.
+
+    Raises:
+        InputError: the model does not take it.
+    """
+    _, *expected = model.inputs[0].shape
+    channels = expected[-1]
+    if hasattr(image, "convert"):  # Pillow's
+        from PIL import ImageOps  # noqa: PLC0415  # as matplotlib
+
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
+        image = ImageOps.exif_transpose(image).convert(mode)
+    try:
+        array = np.asarray(image)
+        pixels = array.astype(model.inputs[0].dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"image must be numbers, (height, width, channels), got {str(image)[:60]!r}"
+            f" ({type(image).__name__})."
+        ) from error
+    if pixels.ndim == 2 and channels == 1:
+        pixels = pixels[..., None]
+    if pixels.ndim == 4 and len(pixels) == 1:
+        pixels = pixels[0]
+    if pixels.ndim != 3:
+        raise InputError(
+            f"image must be one image, (height, width, channels), got a {type(image).__name__} of"
+            f" shape {pixels.shape}."
+        )
+    if any(side not in {None, own} for side, own in zip(expected, pixels.shape, strict=True)):
+        raise InputError(
+            f"image has the shape {pixels.shape}, but {model.name} takes {tuple(expected)};"
+            " resize it first."
+        )
+    if not np.isfinite(pixels).all():
+        raise InputError("image holds NaN or infinity.")
+    if array.dtype.kind in "biu" and pixels.dtype.kind == "f" and _starts_with_weights(model):
+        raise InputError(
+            f"image holds integers ({array.dtype}), which {model.name} does not preprocess itself:"
+            " give keras_archs.preprocess_input(image, NAME), or image.astype('float32') if it was"
+            " trained on such values."
+        )
+    return pixels[None]
+
+
+def _starts_with_weights(model: keras.Model) -> bool:
+    """Whether a convolution or a dense layer sees the image first, so that nothing scales it."""
+    first = (call.operation for call in flattened(model).calls)
+    layer = next((each for each in first if not isinstance(each, layers.ZeroPadding2D)), None)
+    return isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense)
+
+
+def _extent(batch: np.ndarray) -> tuple[float, float, float, float]:
+    """Where pictures of other resolutions lie over the image, for `imshow`."""
+    _, height, width, _ = batch.shape
+    return (-0.5, width - 0.5, height - 0.5, -0.5)
+
+
+def _displayed(batch: np.ndarray) -> np.ndarray:
+    """The image scaled to 0..1, one channel or three."""
+    image = batch[0].astype("float32")[..., :3]
     image = (image - image.min()) / max(np.ptp(image), 1e-12)
     return (
         image
@@ -209,11 +352,7 @@ def _displayed(image: Any) -> np.ndarray:
     )
 
 
-def _figure(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure  # noqa: PLC0415  # importing keras_archs must stay light
+def _grid(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
+    from .figure import grid  # noqa: PLC0415  # importing keras_archs must stay light
 
-    figure = Figure(figsize=(2 + 2 * columns, 1 + 2 * rows), layout="constrained")
-    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
-    for axis in axes:
-        axis.axis("off")
-    return figure, axes
+    return grid(rows, columns)

@@ -8,7 +8,7 @@ import keras
 
 from keras_archs.errors import InputError
 from keras_archs.fusing import fuse
-from keras_archs.graph import calls, inner_layers, is_functional
+from keras_archs.graph import calls, check_functional, inner_layers, is_functional
 from keras_archs.preprocessing import Preprocessing
 
 from .rewording import as_convolution, reworded
@@ -32,18 +32,20 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
         InputError: it is no functional model from one batch of images of a fixed size to scores,
             or a softmax makes the same of any image.
     """
-    # A subclassed or unbuilt model has no such lists.
-    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    check_functional(model)
+    inputs, outputs = model.inputs, model.outputs
     if len(inputs) != 1 or len(outputs) != 1:
         raise InputError(
             "model must be a built functional Keras model of one input and one output,"
-            f" got a {type(model).__name__} of {len(inputs)} inputs and {len(outputs)} outputs."
+            f" got a {type(model).__name__} of {len(inputs)} inputs and {len(outputs)} outputs;"
+            " of several outputs, keras.Model(model.inputs, model.outputs[0]) keeps one."
         )
     image, scores = inputs[0], outputs[0]
     if len(image.shape) != 4 or len(scores.shape) != 2:
         raise InputError(
             "model must take [n, height, width, channels] and give [n, classes],"
-            f" got {image.shape} and {scores.shape}."
+            f" got {image.shape} and {scores.shape}; a network without its top needs pooling and"
+            " a Dense layer first."
         )
     if scores.shape[-1] == 1 and own_activation(model) == "softmax":
         raise InputError(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_archs.graph import Call, every_call
+from keras_archs.graph import Call, flattened
 from keras_archs.layers import Dense, LayerNormalization
 from keras_archs.preprocessing import Preprocessing, PreprocessInput
 
@@ -34,7 +34,7 @@ def reworded(model: keras.Model, integers: bool = False) -> keras.Model:
         integers: whether the file computes in integers, in which XNNPACK has no hard-swish, and
             the interpreter's own is slow.
     """
-    if not any(_lowers_worse(call, integers) for call in every_call(model)):
+    if not any(_lowers_worse(call, integers) for call in flattened(model).calls):
         return model
     made: set[int] = set()
 

@@ -13,6 +13,7 @@ import keras_archs
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 from keras_archs.freezing import upstream
+from keras_archs.graph import operations
 from keras_archs.weights import IMAGENET_CLASSES, SUFFIXES
 
 from .config import TrainConfig
@@ -163,9 +164,9 @@ def layer_rates(model: keras.Model, decay: float | None) -> list[float]:
         return [1.0] * len(weights)
     stages = [upstream(model, each.name) for each in keras_archs.feature_info(model)]
     rates = {
-        id(weight): decay ** sum(layer.name in stage for stage in stages)
-        for layer in model.layers
-        for weight in layer.weights
+        id(weight): decay ** sum(layer in stage for stage in stages)
+        for _, layer in operations(model)
+        for weight in getattr(layer, "weights", ())
     }
     return [rates[id(weight)] for weight in weights]
 

@@ -392,7 +392,7 @@ def test_pictures_are_files(block, tmp_path):
     [
         (lambda m, x: keras_archs.visualize.feature_maps(m, x, "con1"), "layer='con1'"),
         (lambda m, x: keras_archs.visualize.feature_maps(m, x, 7), r"layer=7.*\[1, 2"),
-        (lambda m, x: keras_archs.visualize.feature_maps(m, x[None]), "image must be"),
+        (lambda m, x: keras_archs.visualize.feature_maps(m, np.stack([x, x])), "image must be"),
         (lambda m, x: keras_archs.visualize.grad_cam(m, x, 1000), r"class_index.*0\.\.999"),
         (lambda m, x: keras_archs.visualize.attention_map(m, x, "conv1"), "without attention"),
     ],

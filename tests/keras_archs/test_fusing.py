@@ -199,6 +199,9 @@ def branches_of_other_widths(x):
             [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.ReLU()],
             name="nested",
         ),
+        lambda x: keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()])(
+            x, training=True
+        ),
     ],
 )
 def test_networks_of_all_kinds_keep_their_outputs(network):

@@ -505,7 +505,7 @@ def two_outputs():
     "make", [keras.Model, lambda: keras.Sequential([layers.Dense(2)]), two_outputs]
 )
 def test_models_that_are_no_classifier_are_refused(make, images):
-    with pytest.raises(InputError, match=r"built functional.*one input and one output"):
+    with pytest.raises(InputError, match="built functional"):
         quantize_aware(make(), images)
 
 

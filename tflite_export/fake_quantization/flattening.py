@@ -7,10 +7,9 @@ import keras
 
 from keras_archs import fuse
 from keras_archs.errors import InputError
-from keras_archs.graph import check_functional, inner_layers, is_functional
+from keras_archs.graph import check_functional, inner_layers, is_functional, new_inputs
 from keras_archs.layers.base import Block
 from keras_archs.layers.layer_scale import LayerScale
-from keras_archs.surgery import new_inputs
 
 from ..preparing import check_quantization, float32_copy
 

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_archs.graph import Call, calls
+from keras_archs.graph import Call, calls, new_inputs
 from keras_archs.preprocessing import PreprocessInput
-from keras_archs.surgery import new_inputs
 
 from .kernels import QuantizedDepthwiseConv2D
 from .layers import (
