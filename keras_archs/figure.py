@@ -7,12 +7,12 @@ alone, and pyplot does not know this figure: it is shown once.
 
 from io import BytesIO
 
+import matplotlib.figure
 import numpy as np
-from matplotlib import figure
 from matplotlib.axes import Axes
 
 
-class Figure(figure.Figure):
+class Figure(matplotlib.figure.Figure):
     """Matplotlib's figure, shown where it is the last line of a cell."""
 
     def _repr_png_(self) -> bytes:

@@ -73,13 +73,9 @@ def _fused(model: keras.Model, policy: str | None, inside: dict[int, keras.Model
         if not isinstance(operation, layers.Layer) or operation.name in plan.passed:
             return operation
         if is_functional(operation):
-            graph = functional(operation)
-            if operation.name in plan.trains:
-                copy = cloned(graph)
-                copy.set_weights(operation.get_weights())
-                return copy
             if id(operation) not in inside:
-                inside[id(operation)] = _fused(graph, policy, inside)
+                graph, trains = functional(operation), operation.name in plan.trains
+                inside[id(operation)] = _copy(graph) if trains else _fused(graph, policy, inside)
             return inside[id(operation)]
         if isinstance(operation, keras.Model):
             return operation
@@ -108,6 +104,12 @@ def _fused(model: keras.Model, policy: str | None, inside: dict[int, keras.Model
         elif layer.weights and not isinstance(layer, keras.Model):
             layer.set_weights(model.get_layer(layer.name).get_weights())
     return fused
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    copy = cloned(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 @dataclass

@@ -189,6 +189,8 @@ def test_early_stages_decay_slower():
     for kernel, old, share in zip(kernels, before, (0.5**5, 1.0), strict=True):
         np.testing.assert_allclose(kernel, old * (1 - RATE * share * 0.5), rtol=1e-5)
     assert set(layer_rates(model, None)) == {1.0}
+    inputs = keras.Input((32, 32, 3))
+    assert layer_rates(keras.Model(inputs, model(inputs)), 0.5) == layer_rates(model, 0.5)
 
 
 def test_binary_loss_counts_each_mixed_class_as_shown():
