@@ -4,13 +4,13 @@ import fnmatch
 import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import keras
 from keras import layers
 
-from .errors import InputError, did_you_mean
+from .arguments import as_int
+from .errors import InputError, did_you_mean, shown
 from .graph import Call, FlatGraph, cloned, flattened, functional, operations, symbolic, tensors_at
 from .registry import create_model
 
@@ -104,7 +104,7 @@ def feature_extractor(
     wanted = wanted_levels(features if levels is None else levels, features, model)
     found = tensors_at(model, {features[level]: "outputs" for level in wanted})
     maps = [found[features[level]] for level in wanted]
-    outputs = maps[0] if isinstance(levels, Integral) else maps
+    outputs = maps if as_int(levels) is None else maps[0]
     return keras.Model(model.input, outputs, name=f"{model.name}_features")
 
 
@@ -131,13 +131,13 @@ def layers_at(model: keras.Model, place: int | str, argument: str) -> list[str]:
         InputError: the model has no such layer or level; it names the argument that says so.
     """
     if not isinstance(place, str):
-        features = levels_of(model)
-        if not is_integer(place) or place not in features:
+        features, level = levels_of(model), as_int(place)
+        if level is None or level not in features:
             raise InputError(
-                f"{argument}={place!r}: {model.name} has no map of this level; allowed are"
+                f"{argument}={shown(place)}: {model.name} has no map of this level; allowed are"
                 f" {sorted(features)} and the names of layers."
             )
-        return [features[place]]
+        return [features[level]]
     paths = [path for path, _ in operations(model)]
     matches = [place] if place in paths else fnmatch.filter(paths, place)
     if not matches:
@@ -168,10 +168,11 @@ def wanted_levels(levels: Any, allowed: Collection[int], model: keras.Model) -> 
     Raises:
         InputError: they are not integers, none is given, or the model lacks one.
     """
-    given = list(levels) if isinstance(levels, Iterable) else [levels]
-    if not given or not all(map(is_integer, given)):
-        raise InputError(f"levels must be an integer or several of them, got {levels!r}.")
-    wanted = sorted({int(level) for level in given})
+    given = list(levels) if as_int(levels) is None and isinstance(levels, Iterable) else [levels]
+    integers = {as_int(level) for level in given}
+    wanted = sorted(level for level in integers if level is not None)
+    if not given or None in integers:
+        raise InputError(f"levels must be an integer or several of them, got {shown(levels)}.")
     for level in wanted:
         if level not in allowed:
             raise InputError(
@@ -179,11 +180,6 @@ def wanted_levels(levels: Any, allowed: Collection[int], model: keras.Model) -> 
                 f" {sorted(allowed)}."
             )
     return wanted
-
-
-def is_integer(value: Any) -> bool:
-    """Whether it is an integer, NumPy's included; True and False are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _halvings(graph: FlatGraph) -> dict[int, float]:

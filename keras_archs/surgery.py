@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from .errors import InputError
+from .arguments import as_int
+from .errors import InputError, shown
 from .features import layers_at
 from .graph import cloned, functional, is_functional, operations
 
@@ -36,11 +37,12 @@ def insert(
     """
     graph = functional(model)
     if not isinstance(block, keras.layers.Layer):
-        raise InputError(f"block must be a Keras layer, got {block!r}.")
-    places = [after] if isinstance(after, str) or not isinstance(after, Iterable) else after
+        raise InputError(f"block must be a Keras layer, got {shown(block)}.")
+    one = isinstance(after, str) or as_int(after) is not None or not isinstance(after, Iterable)
+    places: Any = [after] if one else after
     paths = {path for place in places for path in layers_at(graph, place, "after")}
     if not paths:
-        raise InputError(f"after={after!r} names no layer and no level.")
+        raise InputError(f"after={shown(after)} names no layer and no level.")
     return _Insertion(graph, block, paths).result
 
 

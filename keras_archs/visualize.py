@@ -9,17 +9,18 @@ a PIL image, or a batch of one. It is not resized. Integers are refused where th
 a convolution or a dense layer, and so does not preprocess them.
 """
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import layers, ops
+from PIL import Image
 
-from .arguments import check_positive_int
-from .errors import InputError
+from .arguments import as_int, check_positive_int
+from .errors import InputError, shown
 from .features import layer_at, levels_of
 from .graph import Call, flattened, functional, operations, tensors_at
+from .preprocessing import as_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +126,7 @@ def attention_map(
     if not hasattr(chosen, "scores_shape"):
         raise InputError(f"layer={path!r} is a {type(chosen).__name__}, without attention scores.")
     if np.shape(position) != (2,) or not all(0 <= each < 1 for each in position):
-        raise InputError(f"position must be two shares in [0, 1), got {position!r}.")
+        raise InputError(f"position must be two shares in [0, 1), got {shown(position)}.")
     batch = _batch(model, image)
     inputs = _run(model, batch, tensors_at(model, {path: "inputs"})[path])
     _, scores = chosen(inputs, return_attention_scores=True)
@@ -265,12 +266,9 @@ def _path(model: keras.Model, layer: str | int | None) -> str:
 
 
 def _class_index(given: Any, classes: int) -> int:
-    try:
-        index = -1 if isinstance(given, bool) else operator.index(given)
-    except TypeError:
-        index = -1
-    if not 0 <= index < classes:
-        raise InputError(f"class_index must be an integer of 0..{classes - 1}, got {given!r}.")
+    index = as_int(given)
+    if index is None or not 0 <= index < classes:
+        raise InputError(f"class_index must be an integer of 0..{classes - 1}, got {shown(given)}.")
     return index
 
 
@@ -289,28 +287,18 @@ def _batch(model: keras.Model, image: Any) -> np.ndarray:
         InputError: the model does not take it.
     """
     _, *expected = model.inputs[0].shape
-    channels = expected[-1]
-    if hasattr(image, "convert"):  # Pillow's
-        from PIL import ImageOps  # noqa: PLC0415  # as matplotlib
-
-        mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels, image.mode)
-        image = ImageOps.exif_transpose(image).convert(mode)
-    try:
-        array = np.asarray(image)
-        pixels = array.astype(model.inputs[0].dtype)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"image must be numbers, (height, width, channels), got {str(image)[:60]!r}"
-            f" ({type(image).__name__})."
-        ) from error
-    if pixels.ndim == 2 and channels == 1:
-        pixels = pixels[..., None]
+    gray = expected[-1] == 1
+    if gray and len(getattr(image, "shape", ())) == 2:
+        image = np.asarray(image)[..., None]
+    array = np.asarray(as_images("image", image))
+    if gray and isinstance(image, Image.Image):
+        array = np.asarray(Image.fromarray(array).convert("L"))[..., None]
+    pixels = array.astype(model.inputs[0].dtype)
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]
     if pixels.ndim != 3:
         raise InputError(
-            f"image must be one image, (height, width, channels), got a {type(image).__name__} of"
-            f" shape {pixels.shape}."
+            f"image must be one image, (height, width, channels), got shape {pixels.shape}."
         )
     if any(side not in {None, own} for side, own in zip(expected, pixels.shape, strict=True)):
         raise InputError(

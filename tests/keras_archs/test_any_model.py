@@ -431,6 +431,9 @@ def test_numpy_integers_are_levels():
     assert len(blocks_in(result, keras_archs.ECA)) == 2
     keras_archs.rematerialize(model, np.array([1, 2]))
     keras_archs.rematerialize(model, 3)
+    result = WRONGLY.insert(model, keras_archs.ECA(), after=np.array(3))
+    assert len(blocks_in(result, keras_archs.ECA)) == 1
+    assert WRONGLY.feature_extractor(model, np.array(3)).output.shape == (None, 4, 4, 8)
 
 
 WRONGLY: Any = keras_archs  # whose types these calls do not keep

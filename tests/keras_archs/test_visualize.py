@@ -75,11 +75,11 @@ def test_one_channel_and_photographs_that_lie_on_their_side():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("cat.jpg", "image must be numbers.*'cat.jpg'"),
-        (None, "image must be one image.*NoneType"),
-        ([[1, 2], [3]], "image must be numbers"),
+        ("cat.jpg", "image must be an array.*'cat.jpg'"),
+        (None, "image must be an array.*None"),
+        ([[1, 2], [3]], "image must"),
         (np.stack([FLOATS, FLOATS]), r"image must be one image.*\(2, 16, 16, 3\)"),
-        (FLOATS[0], r"image must be one image.*\(16, 3\)"),
+        (FLOATS[0], r"image must be an array.*\(16, 3\)"),
         (FLOATS[:8], r"image has the shape \(8, 16, 3\).*classifier takes \(16, 16, 3\)"),
         (FLOATS[..., :1], r"image has the shape \(16, 16, 1\)"),
         (Image.new("RGB", (20, 10)), r"image has the shape \(10, 20, 3\).*resize"),
