@@ -17,7 +17,6 @@ from .file_graph import Graph
 from .flatbuffer import with_kernels_in_reach
 from .preparing import MADE, ending
 from .ranges import Spread, narrowed
-from .serializing import pack, unpack
 from .steps import steps
 
 Keep = Callable[[bytes], list[str]]
@@ -94,7 +93,7 @@ def quantize_weights(content: bytes, kind: str, keep: Keep | None) -> bytes:
             algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
         )
     result = work.quantize(enable_progress_bar=False, enable_progress_report=False)
-    return pack(unpack(bytes(result.quantized_model or b"")))
+    return bytes(result.quantized_model or b"")
 
 
 def quantize_calibrated(
