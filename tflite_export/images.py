@@ -39,7 +39,8 @@ def as_images(
     except Exception as error:  # an object of another library raises what it likes
         raise input_error(_refusal(name, shape, type(images).__name__)) from error
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        given = type(images).__name__ if array.dtype == object else f"{array.dtype}"
+        is_number = np.issubdtype(array.dtype, np.number) or array.dtype == bool
+        given = f"{array.dtype}" if is_number else type(images).__name__
         raise input_error(_refusal(name, shape, given))
     if array.shape == shape:
         array = array[None]

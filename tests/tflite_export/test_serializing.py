@@ -3,14 +3,12 @@
 import io
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-import keras_archs
+from docs.tflite import networks
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.files import file_of, metadata
@@ -21,7 +19,6 @@ from tflite_export.lowering import CALIBRATED, SELECTIVE, lower
 from tflite_export.operators import arena_bytes, operators
 from tflite_export.serializing import pack, unpack
 
-SIDE = 64
 KEPT = "conv_pw_6"
 
 
@@ -94,22 +91,13 @@ def test_a_file_above_2_gb_is_refused_in_one_line(monkeypatch):
         attach(file_of("none"), metadata())
 
 
+DATA = networks.images("mobilenet", side=32, fitted=60, tested=5)
+
+
 @pytest.fixture(scope="module")
 def network():
-    """MobileNet 0.5 with 3.3 MB of weights, whose batch norms have seen pictures."""
-    keras.utils.set_random_seed(0)
-    model = keras_archs.MobileNet(alpha=0.5, input_shape=(SIDE, SIDE, 3), classes=10)
-    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    for norm in norms:
-        norm.momentum = 0.0
-    model(pictures(32), training=True)
-    return model
-
-
-def pictures(count):
-    """Coarse noise, smooth between; float32 in [-1, 1]."""
-    coarse = np.random.default_rng(0).uniform(-1, 1, (count, 8, 8, 3))
-    return np.asarray(keras.ops.image.resize(coarse, (SIDE, SIDE)), np.float32)
+    """MobileNet 0.5 with 3.3 MB of weights."""
+    return networks.network("mobilenet", DATA, alpha=0.5)
 
 
 CASES = [(kind, ()) for kind in KINDS] + [(kind, (KEPT,)) for kind in SELECTIVE]
@@ -118,23 +106,25 @@ CASES = [(kind, ()) for kind in KINDS] + [(kind, (KEPT,)) for kind in SELECTIVE]
 @pytest.mark.parametrize(("kind", "keep_float"), CASES)
 def test_every_file_with_metadata_computes_as_without(network, kind, keep_float):
     """More than 1 MB of weights: from 256 KiB on ai-edge-quantizer stores them outside."""
-    images = pictures(60)
+    images = DATA.test
     arguments = {"keep_float": keep_float}
     if kind in CALIBRATED:
-        arguments["representative"] = images
+        arguments["representative"] = DATA.train
     names = tuple(f"class {number}" for number in range(10))
-    made = convert(Source(network, names, TF), kind, **arguments)
-    plain = lower(network, kind, **arguments)
-    assert made.content != plain
-    found = Classifier(made.content)
-    assert found.metadata.class_names == names
-    np.testing.assert_array_equal(found.predict(images[:5]), Classifier(plain).predict(images[:5]))
-    # Every runtime reads it: all data are inside, aligned, before the archive.
-    with zipfile.ZipFile(io.BytesIO(made.content)) as archive:
-        end = archive.getinfo("keras_archs.json").header_offset
-    model = schema.Model.GetRootAs(made.content)
+    made = convert(Source(network, names, TF), kind, **arguments).content
+    expected = Classifier(lower(network, kind, **arguments)).predict(images)
+    np.testing.assert_array_equal(Classifier(made).predict(images), expected)
+    assert Classifier(made).metadata.class_names == names
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        alone = made[: archive.getinfo("keras_archs.json").header_offset]
+    np.testing.assert_array_equal(Classifier(alone).predict(images), expected)
+
+
+@pytest.mark.parametrize("source", [lambda x: x, lambda x: Source(x, None, TF)])
+@pytest.mark.parametrize("kind", ["none", "weight_int8"])
+def test_all_data_of_a_file_are_inside_and_aligned(network, kind, source):
+    """So every runtime reads it. TensorFlow does not align, the quantizer stores outside."""
+    content = convert(source(network), kind).content
+    model = schema.Model.GetRootAs(content)
     assert not any(model.Buffers(index).Offset() for index in range(model.BuffersLength()))
-    places = buffers(made.content)
-    assert {place % 16 for place, _ in places} == {0}
-    assert max(place + len(data) for place, data in places) <= end
-    assert Interpreter(model_content=made.content[:end]).get_signature_list()
+    assert {place % 16 for place, _ in buffers(content)} == {0}
