@@ -26,6 +26,7 @@ from .tflite_export.preparing import image_shape
 from .tflite_export.quantizing import check_names
 from .tflite_export.sources import PIXELS, Source, open_source
 from .training.data.encoded import readable
+from .training.run import open_run
 from .training.run_folder import RunFolder
 
 _SHOWN = 20
@@ -38,6 +39,7 @@ def export(
     out: Path | None = None,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    skip_corrupt: bool = False,
     preprocessing: str | None = None,
     calibration_size: int = COUNT,
     calibration_seed: int = 0,
@@ -56,6 +58,8 @@ def export(
         out: where it comes to; RUN/export/ if None.
         dataset: of training and test images, as for `open_dataset`; that of a run if None.
         data_dir: where TFDS keeps its datasets.
+        skip_corrupt: leave images that cannot be decoded out, as a run with that setting does
+            anyway.
         preprocessing: family whose preprocessing the network was trained with, or "none" for pixels
             of 0..255; for sources that do not say.
         calibration_size: images that ranges are measured on.
@@ -86,7 +90,7 @@ def export(
     _check_targets(target, overwrite)
     if debug:
         check_layers(source.model, quantize)
-    images = _images(source, dataset, data_dir)
+    images = _images(source, dataset, data_dir, skip_corrupt)
     needs_ranges = quantize in CALIBRATED and not is_quantize_aware(source.model)
     if images is None and (debug or needs_ranges):
         need = "--debug" if debug else f"--quantize {quantize}"
@@ -119,9 +123,10 @@ def export(
         with quiet() as stderr, contextlib.redirect_stderr(stderr):
             made = tflite_export.convert(source, quantize, pixels=pixels, **given, **settings)
     except tflite_export.ParityError as error:
-        error.add_note(f"  kept for a look   {error.keep_aside(target)}")
-        error.add_note("  --auto keeps layers in float, --min-agreement and --max-error set bounds")
-        print_losses(error.content, error.report.kept_float)
+        if kept := error.keep_aside(target):
+            error.add_note(f"  kept for a look   {kept}")
+        if error.content and error.report:
+            print_losses(error.content, error.report.kept_float)
         raise
     _write(target, made)
     print_losses(made.content, made.kept_float)
@@ -216,23 +221,41 @@ def _in_run(source: Source, quantize: str) -> Path:
 
 
 def _images(
-    source: Source, dataset: str | None, data_dir: str | Path | None
+    source: Source, dataset: str | None, data_dir: str | Path | None, skip_corrupt: bool
 ) -> dict[str, Any] | None:
     """What `calibration_set` and `evaluation_set` are to read; None if there is no dataset."""
     if data_dir is not None and dataset is None:
         raise InputError("--data-dir goes with --dataset.")
+    if dataset is None and source.folder:
+        return {"source": _run(source.folder, skip_corrupt)}
+    if dataset is None and skip_corrupt:
+        raise InputError("--skip-corrupt goes with --dataset or a run.")
     if dataset is None:
-        return {"source": source.run} if source.folder else None
+        return None
     if source.preprocessing is None:
         raise InputError(
             "--preprocessing is missing: nothing says how the network's images were preprocessed."
             " Give a family, such as mobilenet, or none for pixels of 0..255."
         )
     return {
-        "source": training.open_dataset(dataset, data_dir=data_dir),
+        "source": training.open_dataset(dataset, data_dir=data_dir, skip_corrupt=skip_corrupt),
         "image_shape": image_shape(source.model),
         "preprocessing": source.preprocessing,
     }
+
+
+def _run(folder: Path, skip_corrupt: bool) -> training.Run:
+    """A run with its images, without those that were damaged since, if told to leave them out.
+
+    Of a folder without test images others are then held out, some of which were trained on: that
+    makes top-1 larger, and leaves the agreement as it is.
+    """
+    place = RunFolder(folder)
+    settings = place.read_settings()
+    if skip_corrupt:
+        config = settings.config.model_copy(update={"skip_corrupt": True})
+        settings = replace(settings, config=config)
+    return open_run(place, settings)
 
 
 def _same_classes(source: Source, data: training.Run | training.ImageData) -> bool:

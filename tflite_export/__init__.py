@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from .conversion import Conversion, convert
     from .debugging import LayerLoss, debug
     from .fake_quantization.model import is_quantize_aware, quantize_aware
-    from .gate import ParityError
     from .latency import Latency
     from .lowering import KINDS
     from .metadata import Metadata, attach, read_metadata
     from .profiler import OperatorTime, Profile
+    from .rejection import NotFiniteError, ParityError
     from .report import Report
     from .snippets import Snippets
     from .sources import Source
@@ -27,11 +27,11 @@ _MODULES = {
     "conversion": ["Conversion", "convert"],
     "debugging": ["LayerLoss", "debug"],
     "fake_quantization.model": ["is_quantize_aware", "quantize_aware"],
-    "gate": ["ParityError"],
     "latency": ["Latency"],
     "lowering": ["KINDS"],
     "metadata": ["Metadata", "attach", "read_metadata"],
     "profiler": ["OperatorTime", "Profile"],
+    "rejection": ["NotFiniteError", "ParityError"],
     "report": ["Report"],
     "snippets": ["Snippets"],
     "sources": ["Source"],
@@ -45,6 +45,7 @@ __all__ = [
     "Latency",
     "LayerLoss",
     "Metadata",
+    "NotFiniteError",
     "OperatorTime",
     "ParityError",
     "Profile",

@@ -10,7 +10,7 @@ from keras_archs.errors import InputError
 from .calibration import check_real
 from .classifier import check_threads
 from .gate import Bound, bound_for
-from .images import check_images
+from .images import as_images
 from .lowering import (
     SELECTIVE,
     Io,
@@ -19,7 +19,6 @@ from .lowering import (
     check_quantize_aware,
     check_selective,
 )
-from .parity import check_labels
 from .preparing import PIXELS, Scores, image_shape
 from .sources import Source
 
@@ -72,20 +71,13 @@ def check_as_trained(
     )
 
 
-def check_given_images(
-    source: Source,
-    representative: np.ndarray | None,
-    test: np.ndarray | None,
-    labels: np.ndarray | None,
-) -> None:
-    for name, images in {"representative": representative, "test": test}.items():
-        if images is not None:
-            check_images(name, images, image_shape(source.model))
-            check_real(name, images, source.preprocessing)
-    if test is None:
-        check_untested(labels=labels)
-    else:
-        check_labels(labels, len(test), source.model.outputs[0].shape[-1])
+def given_images(source: Source, name: str, images: Any) -> np.ndarray | None:
+    """Images that an argument of `convert` holds, as the source takes them; None if it is None."""
+    if images is None:
+        return None
+    images = as_images(name, images, image_shape(source.model), source.preprocessing)
+    check_real(name, images, source.preprocessing)
+    return images
 
 
 def check_untested(**settings: Any) -> None:

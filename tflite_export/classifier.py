@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from .errors import input_error
-from .images import check_images
+from .images import as_images
 from .latency import Latency, measure
 from .metadata import Metadata, read_metadata
 from .profiler import Profile, profile
@@ -46,7 +47,7 @@ class Classifier:
         else:
             name, self._content = repr(str(source)), _read(source)
         try:
-            self._interpreter = Interpreter(model_content=self._content, num_threads=threads)
+            self._interpreter = Interpreter(model_content=self._content, num_threads=int(threads))
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
@@ -66,7 +67,7 @@ class Classifier:
                     f"source ({name}) must take [1, height, width, channels] and give [1, scores],"
                     f" got {shapes[0]} and {shapes[1]}."
                 )
-        self.threads = threads
+        self.threads = int(threads)
         self.delegate = _delegate(self._interpreter)
         self._input, self._output = _Tensor.of(inputs[0]), _Tensor.of(outputs[0])
         self.open_batch = bool(inputs[0]["shape_signature"][0] == -1)
@@ -81,29 +82,33 @@ class Classifier:
         """
         return read_metadata(self._content)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """The outputs, float32 [n, scores], for images, float32 [n, height, width, channels].
+    def predict(self, images: Any) -> np.ndarray:
+        """The outputs, float32 [n, scores], for images.
 
         Images are run one at a time, or 32 where the batch is open; those for a quantized input are
         rounded to its steps and clipped to its range.
 
+        Args:
+            images: floats [n, height, width, channels], preprocessed as in training, in an array, a
+                tensor or a list; or one image without the first axis. Pixels, uint8, are
+                preprocessed here if the file says how, see `metadata`.
+
         Raises:
             InputError: `images` has another shape or type, or values that are not finite.
         """
-        check_images("images", images, self.image_shape)
+        images = self._images("images", images)
         step = _BATCH if self.open_batch else 1
         return np.concatenate(
             [self._run(images[i : i + step]) for i in range(0, len(images), step)]
         )
 
-    def latency(self, image: np.ndarray, *, repeats: int = 100, warmup: int = 10) -> Latency:
-        """Times the interpreter on one image, float32 [height, width, channels].
+    def latency(self, image: Any, *, repeats: int = 100, warmup: int = 10) -> Latency:
+        """Times the interpreter on one image, [height, width, channels], see `predict`.
 
         Raises:
             InputError: `image` is unfit, `repeats` is under 1 or `warmup` under 0.
         """
-        check_images("image", np.asarray(image)[None], self.image_shape)
-        self._run(image[None])
+        self._run(self._image(image))
         return measure(
             self._interpreter.invoke,
             self._content,
@@ -113,24 +118,37 @@ class Classifier:
             delegate=self.delegate,
         )
 
-    def profile(self, image: np.ndarray, *, repeats: int = 50, warmup: int = 10) -> Profile:
-        """Times each operator on one image, float32 [height, width, channels].
+    def profile(self, image: Any, *, repeats: int = 50, warmup: int = 10) -> Profile:
+        """Times each operator on one image, [height, width, channels], see `predict`.
 
         Raises:
             InputError: `image` is unfit, `repeats` is under 1, `warmup` under 0, or the batch is
                 open.
             RuntimeError: the installed LiteRT's profiler is not known here, or fails.
         """
-        check_images("image", np.asarray(image)[None], self.image_shape)
+        image = self._image(image)
         if self.open_batch:
             raise input_error("source must have a batch of 1 to be profiled, its batch is open.")
         return profile(
             self._content,
-            self._input.encode(image[None]).tobytes(),
+            self._input.encode(image).tobytes(),
             threads=self.threads,
             repeats=repeats,
             warmup=warmup,
         )
+
+    def _images(self, name: str, images: Any) -> np.ndarray:
+        def preprocess(pixels: np.ndarray) -> np.ndarray:
+            return self.metadata.preprocess(pixels) if self.metadata else pixels
+
+        return as_images(name, images, self.image_shape, preprocess)
+
+    def _image(self, image: Any) -> np.ndarray:
+        """One image as a batch."""
+        batch = self._images("image", image)
+        if len(batch) > 1:
+            raise input_error(f"image must be one image, got {len(batch)}.")
+        return batch
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         if len(images) != self._batch:
@@ -143,7 +161,7 @@ class Classifier:
 
 
 def check_threads(threads: int) -> None:
-    if not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1:
         raise input_error(f"threads must be a whole number from 1 on, got {threads!r}.")
 
 

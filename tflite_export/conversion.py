@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -14,23 +14,24 @@ from keras_archs.files import local_path, write_target
 
 from .arguments import (
     check_as_trained,
-    check_given_images,
     check_settings,
     check_untested,
+    given_images,
 )
 from .calibration import as_seen, calibration_set, evaluation_set
-from .classifier import Classifier
 from .debugging import debug
 from .fake_quantization.model import is_quantize_aware
 from .file_graph import Graph
-from .gate import ParityError, fewest
-from .lowering import CALIBRATED, Io, Quantize, lower
+from .gate import check_stand_in, fewest, rejected
+from .lowering import CALIBRATED, Io, Quantize, as_representative, lower
 from .metadata import Metadata, attach
-from .parity import Parity, keras_scores
+from .parity import Parity, as_labels, keras_scores
 from .preparing import PIXELS, Scores, image_shape, own_activation, unfolded
 from .quantizing import check_names
 from .report import Report
+from .serializing import pack, unpack
 from .sources import Source, open_source
+from .stand_ins import COUNT, stand_ins
 
 TEST_IMAGES = 2000
 """Of a run that a file is tested on, if nothing else is said."""
@@ -45,12 +46,15 @@ class Conversion:
         content: the bytes of the file.
         kept_float: names of the layers that were kept in float.
         report: the file beside its Keras model; None if there were no images to test it on.
+        stand_in: how near it came to the model on images in their place, the first `representative`
+            ones or generated ones; None if there is a report.
     """
 
     quantize: Quantize
     content: bytes
     kept_float: tuple[str, ...] = ()
     report: Report | None = None
+    stand_in: Parity | None = None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file whole or not at all, and returns its path.
@@ -68,9 +72,9 @@ def convert(
     source: keras.Model | str | Path | Source,
     quantize: Quantize = "none",
     *,
-    representative: np.ndarray | None = None,
-    test: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
+    representative: Any = None,
+    test: Any = None,
+    labels: Any = None,
     keep_float: Sequence[str] = (),
     auto: bool = False,
     min_agreement: float | None = None,
@@ -97,11 +101,13 @@ def convert(
             is left as it is; the path of a .keras file; the folder of a run; or NAME:WEIGHTS such
             as "mobilenet:imagenet".
         quantize: one of `KINDS`, see `lower`.
-        representative: for "int8" and "int16x8" only, float32 images [n, height, width, channels],
-            at least 50, preprocessed as in training: the activations' ranges are measured on them.
-            A run's are `calibration_set(run)` if None.
-        test: float32 images to test the file on, preprocessed as in training. A run's are 2,000 of
-            its test images if None, with their labels.
+        representative: for "int8" and "int16x8" only, at least 50 images: the activations' ranges
+            are measured on them. They are floats [n, height, width, channels], preprocessed as in
+            training, in an array, a tensor or a list; or pixels, uint8, where it is known how
+            images are prepared for the source. A run's are `calibration_set(run)` if None.
+        test: images to test the file on, likewise. A run's are 2,000 of its test images if None,
+            with their labels. Without any the file is tried on `representative` ones or on
+            generated ones, and refused if it says something else than the model.
         labels: whole numbers [n], the classes of `test`; without them the report has no top-1.
         keep_float: names of layers that are not quantized.
         auto: whether more layers may be kept in float, as few of the worst as the bound asks for.
@@ -119,7 +125,9 @@ def convert(
             not preprocessed, "int8" is asked for an operation that has no integer version, or
             any kind for a model that does not convert: the error's cause then has all that
             TensorFlow says. Or LiteRT cannot open the file, as it is tried on every one.
-        ParityError: the file is too far from the model on the test images; it has the file.
+        ParityError: the file is too far from the model on the test images, see `gate.Bound`, or
+            without any says something else on generated ones; the error has the file.
+        NotFiniteError: the model or the file gives NaN or infinity; it is a ParityError.
     """
     bound = check_settings(
         quantize,
@@ -147,9 +155,16 @@ def convert(
         representative = calibration_set(opened.run)
     if test is None and labels is None and opened.run:
         test, labels = evaluation_set(opened.run, TEST_IMAGES)
-    check_given_images(opened, representative, test, labels)
+    representative = given_images(opened, "representative", representative)
+    if not has_ranges:
+        as_representative(representative, quantize, image_shape(model))
+    test = given_images(opened, "test", test)
     if test is None:
-        check_untested(auto=auto or None, min_agreement=min_agreement, max_error=max_error)
+        check_untested(
+            labels=labels, auto=auto or None, min_agreement=min_agreement, max_error=max_error
+        )
+    elif labels is not None:
+        labels = as_labels(labels, len(test), model.outputs[0].shape[-1])
 
     def make(kept: Sequence[str]) -> Conversion:
         content = lower(
@@ -164,12 +179,14 @@ def convert(
         )
         return Conversion(quantize, _explained(content, opened, quantize, pixels), tuple(kept))
 
+    images = _stand_ins(opened, representative) if test is None else test
+    expected = keras_scores(unfolded(model, scores), images)
+    seen = as_seen(images, inside)
     conversion = make(keep_float)
     if test is None:
-        Classifier(conversion.content)  # a file that LiteRT does not take is none
-        return conversion
-    expected = keras_scores(unfolded(model, scores), test)
-    seen = as_seen(test, inside)
+        stand_in = Parity.measure(conversion.content, seen, None, expected)
+        check_stand_in(conversion.content, quantize, stand_in)
+        return replace(conversion, stand_in=stand_in)
 
     def tested(made: Conversion) -> tuple[Conversion, Parity]:
         return made, Parity.measure(made.content, seen, labels, expected, threads)
@@ -196,14 +213,24 @@ def convert(
         )
     report = Report.for_file(conversion, parity, seen[0], threads=threads, whole_bytes=whole_bytes)
     if bound.broken_by(report):
-        raise ParityError(conversion.content, report, bound)
+        raise rejected(conversion.content, report, bound)
     return replace(conversion, report=report)
 
 
+def _stand_ins(source: Source, representative: np.ndarray | None) -> np.ndarray:
+    """Images to try a file on without test images: real ones, if there are any.
+
+    A calibrated file is right for images like those that its ranges were measured on alone.
+    """
+    if representative is not None:
+        return representative[:COUNT]
+    return stand_ins(image_shape(source.model), source.preprocessing)
+
+
 def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:
-    """The file with labels and preprocessing inside, if it is known how images are prepared."""
+    """The file as it is written: with metadata, if it is known how images are prepared."""
     if source.preprocessing is None:
-        return content
+        return pack(unpack(content))
     left = PIXELS if pixels else source.preprocessing
     facts = Metadata(
         class_names=source.class_names,

@@ -22,7 +22,7 @@ from .calibration import as_seen
 from .classifier import Classifier, best_class
 from .fake_quantization.model import is_quantize_aware
 from .file_graph import Graph
-from .images import check_images
+from .images import as_images
 from .lowering import CALIBRATED, Quantize, lower
 from .preparing import Scores, ending, image_shape, prepare
 from .steps import Step, steps
@@ -87,7 +87,7 @@ def debug(
         model: the model that was converted.
         quantize: kind of the file; one that quantizes to integers.
         content: the bytes of the file.
-        images: float32 [n, height, width, channels], preprocessed as in training; the first
+        images: floats [n, height, width, channels], preprocessed as in training; the first
             `IMAGES` of them are taken.
         keep_float: layers that the file was told to keep.
         scores: as the file was told.
@@ -102,7 +102,7 @@ def debug(
             images do not fit.
     """
     check_layers(model, quantize)
-    check_images("images", images, image_shape(model))
+    images = as_images("images", images, image_shape(model))
     images = as_seen(images[:IMAGES], preprocessing)
     clean = prepare(
         model, scores=scores, preprocessing=preprocessing, integers=quantize in CALIBRATED

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
+
+from .serializing import pack, unpack
 
 UINT8, QUANTIZE = schema.TensorType.UINT8, schema.BuiltinOperator.QUANTIZE
 
@@ -24,7 +25,7 @@ REACH = 2.0**-32, 2.0**8
 
 def with_uint8_ends(content: bytes) -> bytes:
     """A file with int8 input and output as one with uint8, which is 128 more, at both."""
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = unpack(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     for ends, entries in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
         inside = ends[0]
@@ -38,7 +39,7 @@ def with_uint8_ends(content: bytes) -> bytes:
             graph.operators.insert(0, step)
         else:
             graph.operators.append(step)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)
 
 
 def with_own_biases(content: bytes) -> bytes:
@@ -48,7 +49,7 @@ def with_own_biases(content: bytes) -> bytes:
     whatever the file says. TensorFlow makes one constant of equal biases, and gives that the scale
     of one of its operators: in the others the bias is wrong. int8 files have copies.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = unpack(content)
     changed = False
     for operator, tensors in _biased(model):
         image, kernel, bias = tensors
@@ -59,7 +60,7 @@ def with_own_biases(content: bytes) -> bytes:
             continue
         _replace(model, operator, 2, _rescaled(model, bias, np.int64, scale), scale)
         changed = True
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+    return pack(model) if changed else content
 
 
 def with_kernels_in_reach(content: bytes) -> bytes:
@@ -70,7 +71,7 @@ def with_kernels_in_reach(content: bytes) -> bytes:
     which the batch norm folded into it blows up. On the images that the file was calibrated with
     the channel gives its bias and nothing else, and so it does here for all: its kernel is zero.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = unpack(content)
     changed = False
     for operator, (image, kernel, bias) in _biased(model):
         output = model.subgraphs[0].tensors[operator.outputs[0]]
@@ -83,7 +84,7 @@ def with_kernels_in_reach(content: bytes) -> bytes:
         out = ~((scale / unit >= REACH[0]) & (scale / unit < REACH[1]))
         if not out.any():
             continue
-        values = np.array(data, np.uint8).view(np.int8).reshape(kernel.shape)
+        values = data.copy().view(np.int8).reshape(kernel.shape)
         filters = np.moveaxis(values, kernel.quantization.quantizedDimension, 0)
         filters[np.broadcast_to(out, len(filters))] = 0  # one scale may be that of all
         scale = np.where(out, unit, scale)
@@ -92,7 +93,7 @@ def with_kernels_in_reach(content: bytes) -> bytes:
             scale = scale * _scale(image)
             _replace(model, operator, 2, _rescaled(model, bias, np.int32, scale), scale)
         changed = True
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+    return pack(model) if changed else content
 
 
 def _biased(model: Any) -> Iterator[tuple[Any, tuple[Any, Any, Any]]]:

@@ -1,8 +1,9 @@
 """Images as arrays: the one check of them, and their reading from files."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,16 +16,52 @@ PICTURES = 1, 3
 """Channels of image files: gray, or red, green and blue."""
 
 
-def check_images(name: str, images: np.ndarray, shape: tuple[int, int, int]) -> None:
-    """Raises an InputError unless `images` is a finite float32 array [n, *shape] with n >= 1."""
-    if not isinstance(images, np.ndarray) or images.dtype != np.float32:
-        given = getattr(images, "dtype", type(images).__name__)
-        raise input_error(f"{name} must be a float32 array of preprocessed images, got {given}.")
-    if images.shape[1:] != shape or len(images) == 0:
+def as_images(
+    name: str,
+    images: Any,
+    shape: tuple[int, int, int],
+    preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Images in whatever holds them, as a finite float32 array [n, *shape] with n >= 1.
+
+    Args:
+        name: of the argument, for errors.
+        images: an array, a tensor or a list, [n, *shape], or one image, [*shape]. Floats of any
+            precision are preprocessed images; uint8 are pixels.
+        shape: height, width and channels.
+        preprocess: what to do with pixels; None if it is not known.
+
+    Raises:
+        ValueError: they are something else, as one line that begins with `name`.
+    """
+    try:
+        array = np.asarray(images)
+    except Exception as error:  # an object of another library raises what it likes
+        raise input_error(_refusal(name, shape, type(images).__name__)) from error
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        is_number = np.issubdtype(array.dtype, np.number) or array.dtype == bool
+        given = f"{array.dtype}" if is_number else type(images).__name__
+        raise input_error(_refusal(name, shape, given))
+    if array.shape == shape:
+        array = array[None]
+    if array.shape[1:] != shape or len(array) == 0:
         wanted = ", ".join(map(str, shape))
-        raise input_error(f"{name} must be of shape [n, {wanted}], n >= 1, got {images.shape}.")
-    if not np.isfinite(images).all():
+        raise input_error(f"{name} must be of shape [n, {wanted}], n >= 1, got {array.shape}.")
+    if array.dtype == np.uint8 and preprocess is not None:
+        array = preprocess(array)
+    if array.dtype == np.uint8:
+        raise input_error(
+            f"{name} must be preprocessed as in training, got uint8 pixels, and nothing says how."
+        )
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
         raise input_error(f"{name} holds NaN or infinity; all values must be finite.")
+    return array
+
+
+def _refusal(name: str, shape: tuple[int, int, int], given: str) -> str:
+    wanted = ", ".join(map(str, shape))
+    return f"{name} must be preprocessed images, floats of shape [n, {wanted}], got {given}."
 
 
 def read_image(

@@ -1,7 +1,7 @@
 """From a Keras model to the bytes of a TFLite file."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from keras_archs.preprocessing import Preprocessing
 from .converting import built_in_alone, make_converter
 from .fake_quantization.model import is_quantize_aware, to_int8
 from .flatbuffer import with_own_biases, with_uint8_ends
-from .images import check_images
+from .images import as_images
 from .preparing import PIXELS, Scores, image_shape, prepare
 from .quantizing import Keep, keeper, quantize_calibrated, quantize_weights
 from .reach import in_reach
@@ -98,12 +98,7 @@ def lower(
         content = to_int8(model, io or "int8", batch)
         _check_integer(content, set())
         return content
-    if kind in CALIBRATED:
-        _check_representative(representative, kind, shape)
-    elif representative is not None:
-        raise InputError(
-            f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
-        )
+    representative = as_representative(representative, kind, shape)
     check_selective(kind, keep_float)
     clean = prepare(model, scores=scores, preprocessing=preprocessing, integers=kind in CALIBRATED)
     if representative is not None and preprocessing is not None:
@@ -187,22 +182,34 @@ def check_selective(kind: Quantize, keep_float: Sequence[str]) -> None:
         )
 
 
-def _check_representative(
-    images: np.ndarray | None, kind: str, shape: tuple[int, int, int]
-) -> None:
+def as_representative(
+    images: Any, kind: Quantize, shape: tuple[int, int, int]
+) -> np.ndarray | None:
+    """Images to measure the ranges of a kind on, as an array; None for a kind without.
+
+    Raises:
+        InputError: they are missing, too few or all of one colour, or the kind takes none.
+    """
+    if kind not in CALIBRATED:
+        if images is not None:
+            raise InputError(
+                f"representative goes with quantize='int8' or 'int16x8' only, got {kind!r}."
+            )
+        return None
     if images is None:
         raise InputError(
             f"representative is missing: quantize={kind!r} needs float32 images of shape"
             f" [n, {', '.join(map(str, shape))}], n >= {MIN_REPRESENTATIVE}, preprocessed as in"
             " training."
         )
-    check_images("representative", images, shape)
+    images = as_images("representative", images, shape)
     if len(images) < MIN_REPRESENTATIVE:
         raise InputError(
             f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(images)}."
         )
     if images.min() == images.max():
         raise InputError(f"representative must be real images, got {images.min()} everywhere.")
+    return images
 
 
 def _pixels(representative: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

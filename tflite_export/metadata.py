@@ -118,15 +118,16 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
     """The TFLite file with metadata: the same network, one or two kilobytes more, and the names.
 
     Raises:
-        ValueError: `content` is no classifier's file or has metadata already, or `metadata` does
-            not fit its shapes.
+        ValueError: `content` is no classifier's file, has metadata or other files with it already,
+            or would have more than 2 GB, or `metadata` does not fit its shapes.
     """
-    # The first imports this module, and reading does without the second, which takes a while.
+    # The first imports this module, and reading does without the others, which take a while.
     from .classifier import Classifier  # noqa: PLC0415
+    from .serializing import check_size  # noqa: PLC0415
     from .tflite_metadata import add_metadata  # noqa: PLC0415
 
-    if read_metadata(content) is not None:
-        raise input_error("content has metadata already.")
+    if _has_archive(content):
+        raise input_error("content has metadata already, or other files packed with it.")
     classifier = Classifier(content)
     if classifier.image_shape != metadata.image_shape:
         raise input_error(
@@ -152,7 +153,16 @@ def attach(content: bytes, metadata: Metadata) -> bytes:
         for name, text in files.items():
             # With a time of its own, the same network would not give the same file.
             archive.writestr(zipfile.ZipInfo(name), text)
+    check_size(file.tell())
     return file.getvalue()
+
+
+def _has_archive(content: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)):
+            return True
+    except _NO_ARCHIVE:
+        return False
 
 
 def read_metadata(content: bytes) -> Metadata | None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from ai_edge_litert.tools import flatbuffer_utils
 
 from .fake_quantization.layers import CUT_OFF, THREE
+from .serializing import pack, unpack
 
 _LOGISTIC, _HARD_SWISH, _ADD, _MUL = (
     schema.BuiltinOperator.LOGISTIC,
@@ -37,7 +37,7 @@ class Spread:
     """
 
     def __init__(self, content: bytes, images: np.ndarray) -> None:
-        model = flatbuffer_utils.read_model_from_bytearray(content)
+        model = unpack(content)
         self._ranges = {
             index: _ends(tensor)
             for index, tensor in enumerate(model.subgraphs[0].tensors)
@@ -105,7 +105,7 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         ends: the range of each of them, by its index; those without, input and output keep what
             was measured.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     users = _users(model)
     for index, tensor in enumerate(graph.tensors):
@@ -116,7 +116,7 @@ def narrowed(content: bytes, ends: Mapping[int, tuple[float, float]]) -> bytes:
         low = max(low, min((each for each, _ in cut_off), default=-math.inf))
         high = min(high, max((each for _, each in cut_off), default=math.inf))
         tensor.quantization.min, tensor.quantization.max = [min(low, 0.0)], [max(high, 0.0)]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack(model)
 
 
 def _users(model: Any) -> dict[int, list[str]]:
@@ -153,7 +153,7 @@ def _is_three_up_to_six(model: Any, addition: Any) -> bool:
     data = model.buffers[tensor.buffer].data
     if kind != schema.ActivationFunctionType.RELU6 or data is None or len(data) != 4:
         return False
-    return bool(np.isclose(np.frombuffer(bytes(bytearray(data)), np.float32)[0], THREE, 1e-4))
+    return bool(np.isclose(data.view(np.float32)[0], THREE, 1e-4))
 
 
 def width(low: float, high: float) -> float:

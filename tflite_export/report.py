@@ -95,8 +95,9 @@ class Report(Parity):
         )
 
     def json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """All fields as JSON, and `agreement_interval`."""
+        fields = {**asdict(self), "agreement_interval": self.agreement_interval}
+        return json.dumps(fields, indent=2) + "\n"
 
     def save_json(self, path: str | Path) -> Path:
         """Writes `json()`, in place of an earlier file, and returns the path.

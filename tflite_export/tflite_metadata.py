@@ -7,17 +7,18 @@ written here by their numbers in metadata_schema.fbs of tensorflow/tflite-suppor
 from typing import TYPE_CHECKING
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers.table import Table
+
+from .errors import input_error
+from .serializing import pack, unpack
 
 if TYPE_CHECKING:
     from .metadata import Metadata
 
-_IDENTIFIER = b"TFL3"
 _METADATA_IDENTIFIER = b"M001"
 _PARSER = "1.0.0"  # version of the schema that has all that is used here
-_ENTRY = "TFLITE_METADATA"
-_ALIGNMENT = 16  # of buffers, in the schema of TFLite and in that of the metadata
+_ENTRY = b"TFLITE_METADATA"
 # Of the schema's unions and enumerations:
 _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
@@ -30,58 +31,17 @@ def add_metadata(
 ) -> bytes:
     """The file with an entry of standard metadata, which names the associated `files`.
 
-    Offsets in a FlatBuffer point forward and are relative. So a new root with longer lists of
-    buffers and entries comes in front of the old file, which stays as it is, byte for byte, its
-    buffers as aligned as before. The generated classes could only write all of it anew.
+    Raises:
+        InputError: the file has such an entry already, or would have more than 2 GB.
     """
-    builder = flatbuffers.Builder()
-    old = Table(content, Table(content, 0).Indirect(0))
-    buffers, entries = (_elements(old, slot) for slot in (_BUFFERS, _ENTRIES))
-
-    encoded = _encode(metadata, labels, files)
-    builder.Prep(_ALIGNMENT, len(encoded))
-    data = builder.CreateByteVector(encoded)
-    schema.BufferStart(builder)
-    schema.BufferAddData(builder, data)
-    buffer = schema.BufferEnd(builder)
-    name = builder.CreateString(_ENTRY)
-    schema.MetadataStart(builder)
-    schema.MetadataAddName(builder, name)
-    schema.MetadataAddBuffer(builder, len(buffers))
-    entry = schema.MetadataEnd(builder)
-    vectors = {
-        _BUFFERS: _vector(builder, [*buffers, buffer]),
-        _ENTRIES: _vector(builder, [*entries, entry]),
-    }
-    builder.StartObject(_FIELDS)
-    builder.PrependUint32Slot(0, schema.Model.GetRootAs(content).Version(), 0)
-    for slot in range(1, _FIELDS):
-        builder.PrependUOffsetTRelativeSlot(slot, vectors.get(slot) or _child(old, slot), 0)
-    builder.Finish(builder.EndObject(), file_identifier=_IDENTIFIER)
-    return bytes(builder.Output()) + content
-
-
-# Fields of a Model in TFLite's schema: version, operator_codes, subgraphs, description, buffers,
-# metadata_buffer, metadata, signature_defs.
-_BUFFERS, _ENTRIES, _FIELDS = 4, 6, 8
-
-
-def _child(table: Table, slot: int) -> int:
-    """Where the field's object is, as an offset of the builder in front of it; 0 for nothing.
-
-    Builders count from the end of what they write; what is behind it has negative offsets.
-    """
-    field = table.Offset(4 + 2 * slot)
-    return -table.Indirect(table.Pos + field) if field else 0
-
-
-def _elements(table: Table, slot: int) -> list[int]:
-    """The same of each table in a field that is a list."""
-    field = table.Offset(4 + 2 * slot)
-    if not field:
-        return []
-    start = table.Vector(field)
-    return [-table.Indirect(start + 4 * i) for i in range(table.VectorLen(field))]
+    model = unpack(content)
+    entries = model.metadata or []
+    if any(each.name == _ENTRY for each in entries):
+        raise input_error("content has metadata already, without the files that they name.")
+    encoded = np.frombuffer(_encode(metadata, labels, files), np.uint8)
+    model.metadata = [*entries, schema.MetadataT(_ENTRY, len(model.buffers))]
+    model.buffers.append(schema.BufferT(encoded))
+    return pack(model)
 
 
 def _vector(builder: flatbuffers.Builder, offsets: list[int]) -> int:

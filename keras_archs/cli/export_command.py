@@ -65,6 +65,9 @@ def export(
     data_dir: Annotated[
         str | None, typer.Option(help="Where TFDS keeps its datasets.", metavar="PATH")
     ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded.")
+    ] = False,
     preprocessing: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +109,7 @@ def export(
         out=out,
         dataset=dataset,
         data_dir=data_dir,
+        skip_corrupt=skip_corrupt,
         preprocessing=preprocessing,
         calibration_size=calibration_size,
         calibration_seed=calibration_seed,
@@ -124,5 +128,9 @@ def export(
     )
     if made.report:
         print_reports(file.parent, [made.report])
-    else:
-        print(f"{file}: {len(made.content) / 1e6:.2f} MB, not tested; --dataset gives images.")
+    elif made.stand_in:
+        print(
+            f"{file}: {len(made.content) / 1e6:.2f} MB. Without --dataset it was tried on"
+            f" {made.stand_in.images} generated images: its probabilities deviate from Keras'"
+            f" by {100 * made.stand_in.deviation:.2g}%."
+        )

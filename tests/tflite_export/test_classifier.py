@@ -103,12 +103,10 @@ def test_bad_arguments_are_refused(content):
         with pytest.raises(InputError, match="threads must be"):
             Classifier(content, threads=threads)
     classifier = Classifier(content)
-    for images in (IMAGES[0], IMAGES[:0], IMAGES[:, :, 1:]):
+    for images in (IMAGES[0, 1:], IMAGES[:0], IMAGES[:, :, 1:]):
         with pytest.raises(InputError, match=r"images must be of shape \[n, 24, 24, 3\]"):
             classifier.predict(images)
-    with pytest.raises(InputError, match=r"images must be a float32 array.*uint8"):
-        classifier.predict(IMAGES.astype(np.uint8))
-    with pytest.raises(InputError, match="image must be of shape"):
+    with pytest.raises(InputError, match="image must be one image, got"):
         classifier.latency(IMAGES)
     with pytest.raises(InputError, match="repeats must be at least 1"):
         classifier.latency(IMAGES[0], repeats=0)

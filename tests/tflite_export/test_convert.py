@@ -14,7 +14,7 @@ from keras import layers
 
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
-from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
+from tests.tflite_export.networks import SHAPE, as_pixels, build, shake_norms, stripes
 from tflite_export import KINDS, Classifier, Conversion, convert, read_metadata
 from tflite_export.lowering import lower
 from tflite_export.sources import Source
@@ -213,8 +213,10 @@ def test_models_that_are_no_such_classifier_are_refused(make, message):
         ("int8", None, r"representative is missing.*\[n, 24, 24, 3\], n >= 50"),
         ("int8", IMAGES[:49], "at least 50 images, got 49"),
         ("int8", IMAGES[:, 1:], r"\[n, 24, 24, 3\].*\(60, 23, 24, 3\)"),
-        ("int8", IMAGES.astype(np.float64), "float32 array.*float64"),
-        ("int8", list(IMAGES), "float32 array.*list"),
+        ("int8", IMAGES.astype(int), "representative must be preprocessed images.*got int64"),
+        ("int8", as_pixels(IMAGES), "representative must be preprocessed.*uint8 pixels"),
+        ("int8", [IMAGES, IMAGES[:3]], r"images, floats of shape \[n, 24, 24, 3\], got list"),
+        ("int8", tf.data.Dataset.range(3), "floats of shape .*got .*Dataset"),
         ("int8", np.full_like(IMAGES, 0.5), "real images, got 0.5 everywhere"),
         ("int8", np.where(IMAGES > 0, IMAGES, np.float32("nan")), "representative holds NaN"),
     ],

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+import shutil
+import sys
 
 import keras
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from keras_archs import exporting, files
+import training
+from keras_archs import cli, exporting, files
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, stripes
+from tests.training.runs import tiny_config, write_images
+from tests.training.tiny_net import registered
 from tflite_export import Classifier, ParityError, read_metadata
 from tflite_export.predict import predict
 
@@ -67,7 +72,7 @@ def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
     assert (found.quantize, found.probabilities, found.class_names) == ("int8", True, CLASSES)
 
 
-def test_without_a_dataset_nothing_is_tested(export, tmp_path, trained):
+def test_without_a_dataset_there_is_no_report(export, tmp_path, trained):
     path, made = export("float16", dataset=None, preprocessing=None)
     assert made.report is None
     assert list(tmp_path.iterdir()) == [path]
@@ -168,6 +173,84 @@ def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
         (place / "other").rename(place / "images" / "other")
     assert made.report.keras_top1 is None
     assert made.report.agreement == 1
+
+
+def damage(folder):
+    """Cuts one of a folder's images off."""
+    picture = next(folder.glob("*/*.png"))
+    picture.write_bytes(picture.read_bytes()[:60])
+
+
+def test_damaged_images_of_a_dataset_are_left_out_if_told(export, place, tmp_path):
+    shutil.copytree(place / "images", tmp_path / "images")
+    damage(tmp_path / "images")
+    dataset = f"image_folder:{tmp_path / 'images'}"
+    with pytest.raises(InputError, match=r"1 of 160 images are corrupt .*--skip-corrupt"):
+        export("none", dataset=dataset)
+    with pytest.warns(UserWarning, match="1 of 160 images are corrupt and left out"):
+        _, made = export("none", dataset=dataset, skip_corrupt=True)
+    assert made.report.agreement == 1
+    with pytest.raises(InputError, match="--skip-corrupt goes with --dataset or a run"):
+        export("float16", dataset=None, preprocessing=None, skip_corrupt=True, overwrite=True)
+
+
+def test_damaged_images_of_a_run_are_left_out_if_it_or_the_user_says_so(tmp_path):
+    (tmp_path / "images").mkdir()
+    write_images(tmp_path / "images")
+    with registered():
+        training.train(tiny_config(tmp_path / "images", epochs=1), tmp_path / "run")
+        damage(tmp_path / "images")
+        with pytest.raises(InputError, match=r"corrupt .*--skip-corrupt"):
+            exporting.export(str(tmp_path / "run"), "none")
+        with pytest.warns(UserWarning, match="corrupt and left out"):
+            _, made = exporting.export(str(tmp_path / "run"), "none", skip_corrupt=True)
+        assert made.report.images == 11  # a tenth of 39, of 40 and of 40
+        settings = tmp_path / "run" / "config.json"
+        text = settings.read_text()
+        assert '"skip_corrupt": false' in text
+        settings.write_text(text.replace('"skip_corrupt": false', '"skip_corrupt": true'))
+        with pytest.warns(UserWarning, match="corrupt and left out"):
+            exporting.export(str(tmp_path / "run"), "none", overwrite=True)
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Runs `keras-archs export`; returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-archs", "export", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+def test_a_file_without_test_images_says_so_in_one_line(place, tmp_path, call):
+    out = tmp_path / "model.tflite"
+    code, printed, _ = call(place / "stripes.keras", "--quantize", "weight_int8", "--out", out)
+    assert code == 0
+    assert len(printed.splitlines()) == 1
+    assert "Without --dataset it was tried on 16 generated images" in printed
+
+
+def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
+    model = keras.models.clone_model(trained)
+    model.set_weights([np.nan * weight for weight in trained.get_weights()])
+    model.save(tmp_path / "broken.keras")
+    dataset = [f"--dataset=image_folder:{place / 'images'}", "--preprocessing=mobilenet", "--auto"]
+    for options in ([], dataset):
+        code, _, err = call(
+            tmp_path / "broken.keras",
+            "--quantize=int8" if options else "--quantize=none",
+            "--out",
+            tmp_path / "broken.tflite",
+            *options,
+        )
+        assert (code, err.count("\n")) == (3, 1)
+        assert err.startswith("Error: model gives NaN or infinity for")
+    assert [each.name for each in tmp_path.iterdir()] == ["broken.keras"]
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
+from scipy.stats import beta
 
 from keras_archs.errors import InputError
+from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
 from tests.tflite_export.networks import CLASSES, SHAPE, stripes
-from tflite_export import KINDS, Classifier, ParityError, Source, convert, preparing
-from tflite_export.gate import BOUNDS, bound_for, fewest
+from tflite_export import (
+    KINDS,
+    Classifier,
+    NotFiniteError,
+    ParityError,
+    Source,
+    convert,
+    preparing,
+    read_metadata,
+)
+from tflite_export.calibration import check_real
+from tflite_export.gate import BOUNDS, fewest
+from tflite_export.lowering import CALIBRATED, lower
 from tflite_export.parity import Parity
+from tflite_export.serializing import pack, unpack
+from tflite_export.stand_ins import stand_ins
 
 IMAGES, LABELS = stripes(400, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]
@@ -58,8 +73,16 @@ def test_a_file_that_is_too_far_is_refused_with_its_numbers(lopsided, refused):
     agreement = np.mean(expected == actual)
     assert agreement < BOUNDS["int8"].min_agreement
     assert refused.report.agreement == pytest.approx(agreement)
-    for number in (agreement, BOUNDS["int8"].min_agreement, np.mean(actual == LABELS)):
+    same = np.sum(expected == actual)
+    interval = beta.ppf([0.025, 0.975], [same, same + 1], [401 - same, 400 - same])
+    numbers = (agreement, *interval, BOUNDS["int8"].min_agreement, np.mean(actual == LABELS))
+    for number in numbers:
         assert f"{number:.2%}" in str(refused)
+    assert f"{same} of 400 images" in str(refused)
+    for remedy in ("More test images", "--auto", "--min-agreement"):
+        assert remedy in str(refused)
+    written = json.loads(refused.report.json())
+    assert written["agreement_interval"] == pytest.approx(list(interval))
 
 
 def test_the_refused_file_is_kept_aside_and_nothing_under_its_name(refused, tmp_path):
@@ -105,9 +128,11 @@ def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
         return predict(classifier, images)
 
     monkeypatch.setattr(Classifier, "predict", counting)
-    made = convert(lopsided, "int8", representative=CALIBRATION, test=IMAGES, auto=True)
+    source = Source(lopsided, tuple("abcd"), Preprocessing(mean=(127.5,), scale=50.0))
+    made = convert(source, "int8", representative=CALIBRATION, test=IMAGES, auto=True)
     assert made.kept_float
-    assert made.content in seen
+    assert made.content in seen  # as it is written, with metadata
+    assert read_metadata(made.content).class_names == tuple("abcd")
     assert len(seen) == len({*seen})
 
 
@@ -181,10 +206,136 @@ def test_the_price_of_layers_that_were_named_is_known(trained):
     assert whole.report.kept_float_bytes is None
 
 
-def test_a_network_of_broken_scores_is_refused():
-    parity = Parity(9, None, None, math.nan, math.nan, math.nan)
-    assert all(bound.broken_by(parity) for bound in BOUNDS.values())
-    assert bound_for("int8", 0.0, 1.0).broken_by(replace(parity, agreement=1.0))
+def parity_of(images, differing):
+    return Parity(images, None, None, 1 - differing / images, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("images", [1, 15, 40, 2000])
+def test_the_interval_of_a_file_that_always_agrees(images):
+    """It has a formula: the share of which all of so many images agree in 2.5% of the cases."""
+    low, high = parity_of(images, 0).agreement_interval
+    assert (low, high) == (pytest.approx(0.025 ** (1 / images)), 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "differing", "refused_in"),
+    [
+        (40, 0, []),
+        (40, 1, []),
+        (40, 4, ["none", "float16"]),
+        (40, 30, [*KINDS]),
+        (8, 1, ["none"]),
+        (8, 6, [*KINDS]),
+        # With many images, what the bound itself says, but for a point or less.
+        (2000, 2, []),
+        (2000, 60, ["none", "float16"]),
+        (2000, 80, ["none", "float16", "dynamic", "int16x8", "weight_int8"]),
+        (2000, 125, [kind for kind in KINDS if kind != "weight_int4"]),
+        (2000, 340, [*KINDS]),
+    ],
+)
+def test_a_file_is_refused_if_the_images_prove_it_worse(images, differing, refused_in):
+    parity = parity_of(images, differing)
+    assert [kind for kind in KINDS if BOUNDS[kind].broken_by(parity)] == refused_in
+
+
+def test_forty_images_of_which_one_differs_let_a_sound_file_through(trained):
+    content = convert(trained, "weight_int4").content
+    expected = trained.predict(IMAGES, verbose=0).argmax(1)
+    same = Classifier(content).predict(IMAGES).argmax(1) == expected
+    chosen = [*np.flatnonzero(~same)[:1], *np.flatnonzero(same)[:39]]
+    report = convert(trained, "weight_int4", test=IMAGES[chosen], min_agreement=0.999).report
+    assert (report.images, report.agreement) == (40, 0.975)
+
+
+def test_one_image_is_enough_to_see_that_a_file_says_something_else(trained, monkeypatch):
+    turned = keras.models.clone_model(trained)
+    *others, kernel, bias = trained.get_weights()
+    turned.set_weights([*others, -kernel, -bias])
+    other = lower(turned, "dynamic")
+    monkeypatch.setattr("tflite_export.conversion.lower", lambda *_, **__: other)
+    with pytest.raises(
+        ParityError, match=r"deviation +1\d\d\.\d\d% of the probabilities, at most 100"
+    ):
+        convert(trained, "dynamic", test=IMAGES[0])
+
+
+def with_nan(content):
+    """A file with NaN among its biases; it gives NaN for all images."""
+    file = unpack(content)
+    (bias,) = [x for x in file.subgraphs[0].tensors if list(x.shape) == [CLASSES] and x.buffer]
+    values = file.buffers[bias.buffer].data.view(np.float32).copy()
+    values[1] = np.nan
+    file.buffers[bias.buffer].data = values.view(np.uint8)
+    return pack(file)
+
+
+@pytest.mark.parametrize("test", [None, IMAGES[:50]])
+def test_nan_of_a_file_ends_the_gate_at_once(trained, monkeypatch, test):
+    made = []
+
+    def lower_once(*arguments, **options):
+        made.append(options["keep_float"])
+        return with_nan(lower(*arguments, **options))
+
+    monkeypatch.setattr("tflite_export.conversion.lower", lower_once)
+    with pytest.raises(
+        NotFiniteError, match=r"the file gives NaN .* (16|50) of \1 images"
+    ) as error:
+        convert(trained, "weight_int8", test=test, auto=test is not None)
+    assert made == [()]
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("options", [{}, {"test": IMAGES, "auto": True}])
+def test_nan_of_a_model_ends_the_gate_before_the_work(trained, monkeypatch, broken, options):
+    model = keras.models.clone_model(trained)
+    model.layers[-1].activation = keras.activations.linear
+    *others, bias = trained.get_weights()
+    model.set_weights([*others, bias + np.array([0, broken, 0, 0])])
+    monkeypatch.setattr("tflite_export.conversion.lower", None)
+    with pytest.raises(NotFiniteError, match=r"model gives NaN .* (16|400) of \1 images"):
+        convert(model, "dynamic", **options)
+
+
+def with_moved_weights(content):
+    """A file whose larger constants are read from elsewhere, as by an offset that is wrong."""
+    file = unpack(content)
+    large = [each for each in file.buffers if each.data is not None and len(each.data) >= 128]
+    moved = np.roll(np.concatenate([each.data for each in large]), 36)
+    for buffer in large:
+        buffer.data, moved = moved[: len(buffer.data)], moved[len(buffer.data) :]
+    return pack(file)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_test_images_a_file_that_says_something_else_is_refused(trained, monkeypatch, kind):
+    images = CALIBRATION if kind in CALIBRATED else None
+    sound = convert(trained, kind, representative=images)
+    assert sound.report is None
+    assert sound.stand_in.images == 16
+    assert sound.stand_in.deviation < BOUNDS[kind].max_deviation / 3
+
+    def broken(*arguments, **options):
+        return with_moved_weights(lower(*arguments, **options))
+
+    monkeypatch.setattr("tflite_export.conversion.lower", broken)
+    with pytest.raises(ParityError) as caught:
+        convert(trained, kind, representative=images)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preprocessing", [None, TF, TORCH, CAFFE])
+@pytest.mark.parametrize("shape", [(24, 24, 3), (7, 20, 1)])
+def test_generated_images_are_like_photographs(shape, preprocessing):
+    images = stand_ins(shape, preprocessing)
+    np.testing.assert_array_equal(images, stand_ins(shape, preprocessing))
+    assert (images.shape, images.dtype) == ((16, *shape), np.float32)
+    pixels = (preprocessing or TF).undo(images)
+    np.testing.assert_allclose(pixels.min(axis=(1, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(pixels.max(axis=(1, 2, 3)), 255, atol=1e-3)
+    check_real("images", images, preprocessing)
 
 
 @given(st.integers(1, 300), st.data())

@@ -1,11 +1,16 @@
 """Reading of image files beside TensorFlow's, which training and evaluation use."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from keras_archs.errors import InputError
+from keras_archs.preprocessing import TF
+from tests.tflite_export.files import file_of, metadata
+from tests.tflite_export.networks import as_pixels, stripes
+from tflite_export import Classifier, Source, attach, convert, debug, quantize_aware
 from tflite_export.images import read_image
 from training.data.windows import centre_window
 
@@ -82,3 +87,84 @@ def test_files_that_are_no_images_are_refused_in_one_line(tmp_path, picture):
         read_image(picture, (24, 24, 4))
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_image(tmp_path, (24, 24, 3))
+
+
+PIXELS = as_pixels(stripes(60, seed=3)[0])
+IMAGES = (PIXELS.astype(np.float32) - 127.5) / np.float32(127.5)
+LABELS = stripes(60, seed=3)[1]
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        list,
+        tf.constant,
+        keras.ops.convert_to_tensor,
+        lambda images: images.astype(np.float64),
+        lambda images: [tf.constant(image) for image in images],
+        lambda images: images.tolist(),
+        np.asfortranarray,
+        lambda _: PIXELS,
+        lambda _: tf.constant(PIXELS),
+        lambda _: [Image.fromarray(image) for image in PIXELS],
+    ],
+)
+def test_convert_takes_images_in_whatever_holds_them(trained, hold):
+    source = Source(trained, None, TF)
+    given = {"representative": hold(IMAGES), "test": hold(IMAGES), "labels": LABELS.tolist()}
+    report = convert(source, "int8", **given).report
+    expected = convert(source, "int8", representative=IMAGES, test=IMAGES, labels=LABELS).report
+    assert report.max_abs_difference == pytest.approx(expected.max_abs_difference, abs=1e-6)
+    assert report.keras_top1 == expected.keras_top1 > 0.8
+    assert report.images == 60
+
+
+def test_one_image_is_a_batch_of_one(trained):
+    assert convert(trained, test=IMAGES[0], labels=LABELS[0]).report.images == 1
+    classifier = Classifier(file_of("none"))
+    np.testing.assert_array_equal(classifier.predict(IMAGES[0]), classifier.predict(IMAGES[:1]))
+    latency = {"repeats": 1, "warmup": 0}
+    assert classifier.latency(tf.constant(IMAGES[:1]), **latency).repeats == 1
+    assert debug(trained, "dynamic", convert(trained, "dynamic").content, IMAGES[0])
+
+
+def test_a_file_preprocesses_pixels_if_it_says_how():
+    facts = metadata(mean=(127.5,), scale=127.5)
+    classifier = Classifier(attach(file_of("none"), facts))
+    np.testing.assert_array_equal(classifier.predict(PIXELS), classifier.predict(IMAGES))
+    np.testing.assert_array_equal(classifier.predict(PIXELS[0]), classifier.predict(IMAGES[:1]))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (PIXELS, "must be preprocessed as in training, got uint8 pixels"),
+        (PIXELS.astype(int), "must be preprocessed images, floats of shape .*got int64"),
+        (IMAGES > 0, "got bool"),
+        ([IMAGES[0], IMAGES[0, 1:]], r"of shape \[n, 24, 24, 3\], got list"),
+        (tf.data.Dataset.range(3), "got .*Dataset"),
+        (keras.Input((24, 24, 3)), "got KerasTensor"),
+        ("images.npy", "got str"),
+        (IMAGES[..., :1], r"must be of shape \[n, 24, 24, 3\].*got \(60, 24, 24, 1\)"),
+        (tf.constant(IMAGES[:0]), r"n >= 1, got \(0, 24, 24, 3\)"),
+        (tf.constant(np.nan) * IMAGES, "holds NaN or infinity"),
+    ],
+)
+def test_other_images_are_refused_by_the_name_of_their_argument(trained, images, message):
+    classifier = Classifier(file_of("none"))
+    plain = keras.Model(trained.inputs, trained.outputs)  # nothing says how it wants its images
+    for name, call in {
+        "test": lambda: convert(plain, test=images),
+        "representative": lambda: convert(plain, "int8", representative=images),
+        "images": lambda: classifier.predict(images),
+        "image": lambda: classifier.latency(images),
+    }.items():
+        with pytest.raises(InputError, match=rf"^{name} .*{message}") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    for name, call in {
+        "representative": lambda: quantize_aware(plain, images),
+        "images": lambda: debug(plain, "dynamic", b"", images),
+    }.items():
+        with pytest.raises(InputError, match=rf"^{name} .*{message}"):
+            call()
