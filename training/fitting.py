@@ -22,6 +22,7 @@ from .checkpoints import Progress
 from .config import TrainConfig
 from .data.image_data import Shape
 from .distribution import open_devices
+from .evaluation import predict
 from .loop import Loop
 from .monitoring import monitors_of, require_tracker
 from .plots import plot_curves
@@ -29,6 +30,7 @@ from .reading import reading
 from .reporting import write_report
 from .run import Run, measured, new_run, open_run
 from .run_folder import RunFolder, Settings, write_json
+from .sanity import check_data, check_predictions, check_statistics
 from .stopping import stop_request, stopping_at_once
 
 _NEXT = "before its next step; --resume goes on with it"
@@ -95,6 +97,9 @@ def train(
                 trained = prepare(
                     run.settings, run.steps, devices, representative=run.representative
                 )
+                if devices.is_chief:
+                    check_data(run)
+                    check_statistics(run, trained.network)
             with run.folder.writing():
                 run.folder.clear()
                 run.folder.write_settings(run.settings)
@@ -222,6 +227,8 @@ def _fit_and_evaluate(
         with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
             model = run.model()
             found, predictions = measured(run, model)
+            if trained.devices.is_chief:
+                check_predictions(predict(run, model, "validation"), run.settings.class_names)
             metrics = {
                 **found,
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),
