@@ -1,7 +1,8 @@
 """The one error type for bad input, and the text that helps a user out of it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -23,3 +24,12 @@ def shown(value: Any) -> str:
     """The `repr` of what was given, on one line and of at most 100 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+@contextmanager
+def as_given(argument: str, given: str) -> Iterator[None]:
+    """Errors about `argument`, such as `"weights="`, say what the user gave, such as `"init="`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(argument, given, 1)) from error

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from .arguments import check_positive_int
 from .errors import InputError, shown
+from .weights import IMAGENET_NAMES_URL, downloading
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,8 @@ def decode_predictions(
         the index of the class.
 
     Raises:
-        ValueError: the shape fits neither `class_names` nor ImageNet, `top` is below 1, or an
-            argument has a wrong type.
+        ValueError: the shape fits neither `class_names` nor ImageNet, `top` is below 1, an argument
+            has a wrong type, or the names of ImageNet's classes cannot be downloaded.
     """
     top = check_positive_int("top", top)
     names = None if class_names is None else _names(class_names)
@@ -239,7 +240,8 @@ def decode_predictions(
             " give class_names for classes other than ImageNet's."
         )
     if names is None:
-        return keras.applications.imagenet_utils.decode_predictions(scores, top=top)
+        with downloading("class_names=None", IMAGENET_NAMES_URL):
+            return keras.applications.imagenet_utils.decode_predictions(scores, top=top)
     best = np.argsort(-scores, axis=1)[:, :top]
     return [
         [(str(i), names[i], float(row[i])) for i in indices]

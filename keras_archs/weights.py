@@ -1,7 +1,10 @@
 """The `weights` argument: what it may say, where published files lie, loading them."""
 
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,38 @@ from .files import local_path
 
 STORAGE_URL = "https://storage.googleapis.com/"
 IMAGENET_CLASSES = 1000
+IMAGENET_NAMES_URL = f"{STORAGE_URL}download.tensorflow.org/data/imagenet_class_index.json"
+"""Where Keras' `decode_predictions` gets the names of the classes from."""
 SUFFIXES = (".weights.h5", ".keras", ".h5")
+
+
+def _keras_home() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+
+
+@contextmanager
+def downloading(argument: str, origin: str) -> Iterator[None]:
+    """Says where a file is to be put by hand if Keras cannot download it into its cache.
+
+    Args:
+        argument: that asks for the file.
+        origin: the address of the file.
+
+    Raises:
+        InputError: the block has raised any error.
+    """
+    try:
+        yield
+    except Exception as error:  # Keras raises a bare one where an address cannot be read
+        reason = str(error).removeprefix(f"URL fetch failure on {origin}: ")
+        reason = " ".join(reason.removeprefix("None -- ").split()).rstrip(".")
+        path = _keras_home() / "models" / Path(origin).name
+        # The errors before it would be a page of traceback that says no more.
+        raise InputError(
+            f"{argument}: {origin} cannot be downloaded ({reason}). Download it by other means and"
+            f" put it at {str(path)!r}, or let the environment variable KERAS_HOME name another"
+            " folder that has it below models/."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -33,10 +67,24 @@ class WeightsFile:
     without: str | None = None
 
     def fetch(self) -> Path:
-        """Path of the file in Keras' cache (`~/.keras/models`), downloaded if it is not there."""
+        """Path of the file in Keras' cache (`~/.keras/models`), downloaded if it is not there.
+
+        Raises:
+            InputError: it cannot be downloaded; the message says where to put it by hand.
+        """
         name = Path(self.path).name
         origin = f"{STORAGE_URL}{self.folder}/{self.path}"
-        return Path(keras.utils.get_file(name, origin, cache_subdir="models", file_hash=self.md5))
+        home = _keras_home()
+        cached = home / "models" / name
+        if cached.is_file() and not os.access(home, os.W_OK):
+            return cached  # Keras does not look into a folder that it cannot write to
+        with suppress(OSError):  # Keras then takes a folder below /tmp
+            home.mkdir(parents=True, exist_ok=True)
+        with downloading("weights='imagenet'", origin):
+            file = keras.utils.get_file(
+                name, origin, cache_subdir="models", file_hash=self.md5, cache_dir=str(home)
+            )
+        return Path(file)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_archs
 from keras_archs.arguments import check_number
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, as_given
 from keras_archs.files import local_path
 from keras_archs.registry import find
 from keras_archs.tflite_export.fake_quantization.model import quantize_aware
@@ -20,7 +20,7 @@ from keras_archs.tflite_export.fake_quantization.model import quantize_aware
 from .averaging import Averages
 from .checkpoints import are_finite
 from .config import TrainConfig
-from .data import ImageData
+from .data.image_data import Shape
 from .distillation import Student, load_teacher
 from .distribution import Devices
 from .finetuning import freeze, initialise
@@ -62,15 +62,9 @@ def prepare(
         representative: gives preprocessed images for the ranges of `qat` to start with.
 
     Raises:
-        InputError: settings do not go with each other or with the devices.
+        InputError: settings do not go with each other.
     """
     config = settings.config
-    if config.qat and devices.replicas > 1:
-        # Each would move the ranges by its own images.
-        raise InputError(
-            f"qat=True takes one device, got {devices.replicas} by strategy={config.strategy!r};"
-            " give strategy='none' (--strategy none)."
-        )
     stages = make_stages(config, settings.input_shape[0])
     with devices.strategy.scope():
         network = build_network(settings, initialised=initialised)
@@ -78,7 +72,7 @@ def prepare(
             network = quantize_aware(network, None if initialised else representative())
         source = network
         if config.progressive_from is not None:
-            source = any_size(network, partial(_build, settings))
+            source = any_size(network, partial(create_network, settings))
         ends = source.input, source.output
         model = (
             keras.Model(*ends, name=network.name)
@@ -104,7 +98,7 @@ def prepare(
 def build_network(settings: Settings, *, initialised: bool = False) -> keras.Model:
     """The network of a run, with its weights to start from, unless it gets others anyway."""
     config = settings.config
-    build = partial(_build, settings)
+    build = partial(create_network, settings)
     keras.utils.set_random_seed(config.seed)
     network = build()
     for layer in network.layers:
@@ -119,7 +113,8 @@ def build_network(settings: Settings, *, initialised: bool = False) -> keras.Mod
     return network
 
 
-def _build(settings: Settings, **changes: Any) -> keras.Model:
+def create_network(settings: Settings, **changes: Any) -> keras.Model:
+    """The network of a run by its builder, with `changes` to the builder's arguments."""
     config = settings.config
     arguments = {
         "input_shape": settings.input_shape,
@@ -129,16 +124,25 @@ def _build(settings: Settings, **changes: Any) -> keras.Model:
     }
     if config.loss == "binary":
         arguments["classifier_activation"] = "sigmoid"
-    return keras_archs.create_model(config.model, **arguments)
+    shape = settings.input_shape
+    with (
+        as_given(f"input_shape={shape}", f"image_size={shape[0]}"),
+        as_given("include_top=False to put your own classifier", "init to put a new classifier"),
+    ):
+        return keras_archs.create_model(config.model, **arguments)
 
 
-def input_shape(config: TrainConfig, data: ImageData) -> tuple[int, int, int]:
+def input_shape(config: TrainConfig, image_shape: Shape) -> tuple[int, int, int]:
     """Height, width and channels of the images that a run's network takes.
+
+    Args:
+        config: the settings.
+        image_shape: of the dataset.
 
     Raises:
         InputError: a size is below the network's smallest one, or `rho` is not a number.
     """
-    height, width, channels = data.image_shape
+    height, width, channels = image_shape
     family = find(config.model).family
     for name in ("image_size", "progressive_from"):
         if (given := getattr(config, name)) is not None and given < family.min_size:

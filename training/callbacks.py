@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, shown
 
 State = tuple[str, Any]
 """The name of a callback's class, and its state as JSON has it."""
@@ -21,6 +21,10 @@ _SET_THE_RATE = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRate
 
 def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Raises an InputError if there are such as no run can take."""
+    if not isinstance(callbacks, Sequence):
+        raise InputError(
+            f"callbacks must be a list of keras.callbacks.Callback, got {shown(callbacks)}."
+        )
     for each in callbacks:
         if not isinstance(each, keras.callbacks.Callback):
             raise InputError(f"callbacks must be of keras.callbacks.Callback, got {each!r}.")

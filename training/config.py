@@ -1,7 +1,9 @@
 """The settings of a training run, checked when they are made."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args
@@ -18,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from keras_archs.arguments import plain
-from keras_archs.errors import InputError, did_you_mean
+from keras_archs.errors import InputError, did_you_mean, shown
 from keras_archs.registry import check_arguments, find
 
 from .data.augmentation import Augmentation, Crop, Policy
@@ -62,6 +64,40 @@ DEFAULTS = {
 }
 OF_OPTIMIZER = {"learning_rate", "final_learning_rate", "weight_decay"}
 """Settings that say nothing for another optimizer."""
+
+
+def overridden(own: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Settings of a recipe or a run, and over them those given; `model_args` are added to.
+
+    A warm-up, and steps of the learning rate, for which the given `epochs` leave no room are
+    shortened in proportion, with a warning.
+
+    Args:
+        own: the settings of the recipe or run.
+        overrides: those given.
+        source: of `own`, as the warning calls it.
+    """
+    settings = {**own, **overrides}
+    arguments = [each.get("model_args", {}) for each in (own, overrides)]
+    if all(isinstance(each, Mapping) for each in arguments):
+        settings["model_args"] = {**arguments[0], **arguments[1]}
+    names = ["warmup_epochs"]
+    if settings.get("schedule", "cosine") != "cosine":
+        names.append("decay_epochs")
+    before = own.get("epochs", TrainConfig.model_fields["epochs"].default)
+    now = settings.get("epochs", before)
+    for name in names:
+        long = own.get(name, 0)
+        if name in overrides or not all(isinstance(each, Real) for each in (long, now, before)):
+            continue
+        if 0 < now <= long < before:
+            settings[name] = long * now / before
+            warnings.warn(
+                f"{source} has {name}={long:g} for {before} epochs: shortened in proportion to"
+                f" {settings[name]:.2g} for epochs={now}.",
+                stacklevel=4,
+            )
+    return settings
 
 
 def scale_of_rate(optimizer: str, ratio: float) -> float:
@@ -300,11 +336,21 @@ class TrainConfig(BaseModel):
         "none",
     )
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        if values:
+            raise InputError(
+                f"TrainConfig takes its settings by name, got {shown(values[0])}. Call it as"
+                " training.TrainConfig(model='mobilenet', dataset='fashion_mnist_small')."
+            )
         try:
             super().__init__(**settings)
         except ValidationError as error:
             raise InputError(one_line(error, type(self).model_fields)) from error
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the run has weights to start from."""
+        return self.init is not None or self.model_args.get("weights") is not None
 
     @property
     def augmentation(self) -> Augmentation:
@@ -324,7 +370,8 @@ class TrainConfig(BaseModel):
     def _none(cls, value: Any, info: ValidationInfo) -> Any:
         """None may come as text, from the command line, over the value of a run or a recipe."""
         allowed = get_args(cls.model_fields[info.field_name or ""].annotation)
-        return None if value == "none" and NoneType in allowed else value
+        text = isinstance(value, str)  # an array would be compared value by value
+        return None if text and value == "none" and NoneType in allowed else value
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -389,7 +436,7 @@ class TrainConfig(BaseModel):
         return self
 
     def _check_qat(self) -> None:
-        if self.init is None and self.model_args.get("weights") is None:
+        if not self.is_pretrained:
             raise InputError(
                 "qat goes on with a trained network: give init, or --resume-from with its run."
             )
@@ -417,4 +464,4 @@ def one_line(error: ValidationError, fields: Iterable[str]) -> str:
     if first["type"] == "missing":
         return f"The setting {field!r} is missing."
     message = first["msg"].removeprefix("Input ")
-    return f"{field} {message}, got {first['input']!r}."
+    return f"{field} {message}, got {shown(first['input'])}."

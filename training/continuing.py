@@ -7,7 +7,8 @@ from typing import Any
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 
-from .config import OF_OPTIMIZER, TrainConfig
+from .calling import called_as
+from .config import OF_OPTIMIZER, TrainConfig, overridden
 from .run_folder import RunFolder
 
 QAT_EPOCHS = 0.1
@@ -17,6 +18,7 @@ QAT_OPTIMIZER, QAT_RATE = "adamw", 0.05
 with batch norms, to which its scale is of no matter, says nothing once they are folded."""
 
 
+@called_as("training.continue_from('runs/first', qat=True)")
 def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
     """The settings of a run, with its best model to start from, and over them those given here.
 
@@ -25,7 +27,8 @@ def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
 
     Args:
         run: a run's folder.
-        **overrides: fields of `TrainConfig`; `model_args` are added to the run's.
+        **overrides: fields of `TrainConfig`; `model_args` are added to the run's. A warm-up of the
+            run that is longer than the `epochs` given is shortened in proportion, with a warning.
 
     Raises:
         ValueError: the folder holds no run, or one that was trained for int8, whose layers are
@@ -44,8 +47,7 @@ def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
         own["optimizer"] = QAT_OPTIMIZER
     if overrides.get("qat") or overrides.get("optimizer", base.optimizer) != base.optimizer:
         own = {name: value for name, value in own.items() if name not in OF_OPTIMIZER}
-    arguments = {name: value for name, value in base.model_args.items() if name != "weights"}
-    own["model_args"] = arguments | overrides.get("model_args", {})
+    own["model_args"] = {key: arg for key, arg in base.model_args.items() if key != "weights"}
     own["init"] = str(run)
     if overrides.get("qat"):
         changes = {key: overrides[key] for key in ("optimizer", "batch_size") if key in overrides}
@@ -57,4 +59,4 @@ def continue_from(run: str | Path, **overrides: Any) -> TrainConfig:
             "progressive_from": None,
             "layer_decay": None,
         }
-    return TrainConfig(**own | {k: v for k, v in overrides.items() if k != "model_args"})
+    return TrainConfig(**overridden(own, overrides, f"the run in {str(run)!r}"))

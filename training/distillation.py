@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 import keras_archs
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, as_given
 from keras_archs.files import local_path
 from keras_archs.preprocessing import PreprocessInput
 from keras_archs.registry import find
@@ -82,6 +82,11 @@ def divergence(teacher: Any, student: Any, temperature: float) -> Any:
     return ops.sum(ops.exp(logs[0]) * (logs[0] - logs[1]), axis=-1)
 
 
+def names_network(place: str) -> bool:
+    """Whether a `teacher` of the settings is NAME:WEIGHTS and not a path."""
+    return ":" in place and not local_path(place).exists()
+
+
 def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
     """The teacher of a run, which gets the images in its own size and preprocessing.
 
@@ -89,11 +94,15 @@ def load_teacher(config: TrainConfig, student: Settings) -> Teacher:
         InputError: there is none there, or it does not fit the student's classes or images.
     """
     place = str(config.teacher)
-    name, colon, weights = place.partition(":")
-    if colon and not local_path(place).exists():
-        network = keras_archs.create_model(
-            name, input_shape=student.input_shape, classes=len(student.class_names), weights=weights
-        )
+    if names_network(place):
+        name, _, weights = place.partition(":")
+        with as_given(f"weights={weights!r}", f"teacher={place!r}"):
+            network = keras_archs.create_model(
+                name,
+                input_shape=student.input_shape,
+                classes=len(student.class_names),
+                weights=weights,
+            )
         saved, takes = Saved(network), find(name).family.preprocessing
     else:
         saved = read_saved("teacher", place)

@@ -10,7 +10,7 @@ import h5py
 import keras
 
 import keras_archs
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, as_given
 from keras_archs.files import local_path
 from keras_archs.freezing import upstream
 from keras_archs.graph import operations
@@ -68,13 +68,15 @@ def initialise(
     """
     path, names = local_path(init), None
     if init == "imagenet":
-        source = build(classes=IMAGENET_CLASSES, weights=init)
+        with as_given("weights=", "init="):
+            source = build(classes=IMAGENET_CLASSES, weights=init)
     elif path.is_dir() or path.suffix == ".keras":
         saved = read_saved("init", init)
         source = saved.network
         names = saved.settings.class_names if saved.settings else None
     elif path.is_file() and path.name.endswith(SUFFIXES):
-        source = build(classes=_classes(network, path), weights=init)
+        with as_given("weights=", "init="):
+            source = build(classes=_classes(network, path), weights=init)
     else:
         raise InputError(
             f"init={init!r} is neither 'imagenet' nor an existing run folder, .keras file or file"
@@ -145,10 +147,8 @@ def freeze(network: keras.Model, config: TrainConfig) -> None:
     """
     if config.freeze is None and not config.freeze_batch_norm:
         return
-    try:
+    with as_given("until=", "freeze="):
         keras_archs.freeze(network, config.freeze, batch_norm=config.freeze_batch_norm)
-    except InputError as error:
-        raise InputError(str(error).replace("until=", "freeze=", 1)) from error
     if not network.trainable_weights:
         raise InputError(f"freeze={config.freeze!r} leaves nothing of {network.name} to train.")
 

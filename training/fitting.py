@@ -11,26 +11,35 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_archs.errors import InputError
+from keras_archs.errors import InputError, shown
 from keras_archs.files import local_path
 
 from .building import Trained, arithmetic, input_shape, prepare
 from .callbacks import check_callbacks, states
+from .calling import called_as
+from .checking import check_devices, check_parts
 from .checkpoints import Progress
 from .config import TrainConfig
+from .data.image_data import Shape
 from .distribution import open_devices
+from .evaluation import predict
 from .loop import Loop
 from .monitoring import monitors_of, require_tracker
 from .plots import plot_curves
 from .reading import reading
 from .reporting import write_report
 from .run import Run, measured, new_run, open_run
-from .run_folder import RunFolder, write_json
+from .run_folder import RunFolder, Settings, write_json
+from .sanity import check_data, check_predictions, check_statistics
 from .stopping import stop_request, stopping_at_once
 
 _NEXT = "before its next step; --resume goes on with it"
 
 
+@called_as(
+    "training.train(training.TrainConfig(model='mobilenet', dataset='fashion_mnist_small'),"
+    " out='runs/first')"
+)
 def train(
     config: TrainConfig,
     out: str | Path,
@@ -76,7 +85,7 @@ def train(
     check_callbacks(callbacks)
     require_tracker(config.track)
     devices = open_devices(config.strategy)
-    devices.check_batch(config.batch_size)
+    check_devices(config, devices)
     stopping = folder.path, "before its first step; nothing of it is saved"
     with stopping_at_once(*stopping):
         run = new_run(config, folder)
@@ -88,12 +97,16 @@ def train(
                 trained = prepare(
                     run.settings, run.steps, devices, representative=run.representative
                 )
+                if devices.is_chief:
+                    check_data(run)
+                    check_statistics(run, trained.network)
             with run.folder.writing():
                 run.folder.clear()
                 run.folder.write_settings(run.settings)
         return _fit_and_evaluate(run, trained, Progress(config), callbacks)
 
 
+@called_as("training.resume('runs/first')")
 def resume(
     out: str | Path,
     *,
@@ -120,6 +133,10 @@ def resume(
             callbacks.
         TrainingStopped: as in `train`.
     """
+    if not isinstance(changes, Mapping | None):
+        raise InputError(
+            f"changes must be a dict such as {{'on_nan': 'rollback'}}, got {shown(changes)}."
+        )
     folder = RunFolder(local_path(out))
     stored = folder.read_settings()
     if folder.metrics.exists():
@@ -128,7 +145,7 @@ def resume(
     check_callbacks(callbacks)
     require_tracker(config.track)
     devices = open_devices(config.strategy)
-    devices.check_batch(config.batch_size)
+    check_devices(config, devices)
     with arithmetic(config), reading(config.dataset, folder), devices.own(folder.path) as path:
         with stopping_at_once(folder.path, _NEXT):
             folder = RunFolder(path)
@@ -150,12 +167,21 @@ def resume(
                         " give training.resume the same ones, or force=True (--force)."
                     )
                 progress = replace(progress, callbacks=[])
-            run = open_run(folder, replace(stored, config=config))
+            settings = replace(stored, config=config)
+
+            def adapted(image_shape: Shape) -> Settings:
+                shape = input_shape(config, image_shape) if differences else stored.input_shape
+                return replace(settings, input_shape=shape)
+
+            run = open_run(
+                folder,
+                settings,
+                lambda _, shape: check_parts(adapted(shape), initialised=checkpoint is not None),
+            )
             images = run.data.counts
             devices.check_batch(config.batch_size, len(run.data.splits["train"]))
             if differences:
-                shape = input_shape(config, run.data)
-                settings = replace(run.settings, input_shape=shape, images=images)
+                settings = replace(adapted(run.data.image_shape), images=images)
                 run = replace(run, settings=settings)
             elif stored.images not in (None, images):
                 # In another order, and with others held out, which training has seen.
@@ -199,7 +225,10 @@ def _fit_and_evaluate(
         loop.run([*monitors.callbacks, *callbacks])
         taken = loop.progress
         with stopping_at_once(folder.path, loop.stopped_at()), folder.writing():
-            found, predictions = measured(run)
+            model = run.model()
+            found, predictions = measured(run, model)
+            if trained.devices.is_chief:
+                check_predictions(predict(run, model, "validation"), run.settings.class_names)
             metrics = {
                 **found,
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),

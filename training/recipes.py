@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from keras_archs.errors import InputError, did_you_mean
 from keras_archs.files import local_path
 
-from .config import OF_OPTIMIZER, TrainConfig, one_line, scale_of_rate
+from .calling import called_as
+from .config import OF_OPTIMIZER, TrainConfig, one_line, overridden, scale_of_rate
 
 _FOLDER = resources.files(__package__) / "recipes"
 _SUFFIXES = (".yaml", ".yml")
@@ -50,6 +51,10 @@ def recipe_text(name: str) -> str:
     return _find(name).read_text()
 
 
+@called_as(
+    "training.load_recipe('finetune', model='mobilenet', dataset='image_folder:photos',"
+    " init='imagenet')"
+)
 def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
     """Settings from a recipe: its own, and over them those given here.
 
@@ -60,7 +65,9 @@ def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
 
     Args:
         name: of a recipe of the package, or the path of a `.yaml` file.
-        **overrides: fields of `TrainConfig`; `model_args` are added to the recipe's.
+        **overrides: fields of `TrainConfig`; `model_args` are added to the recipe's. A warm-up of
+            the recipe that is longer than the `epochs` given is shortened in proportion, with a
+            warning.
 
     Raises:
         ValueError: there is no such recipe, or it or an override is wrong.
@@ -69,8 +76,7 @@ def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
     own = dict(recipe.settings)
     if overrides.get("optimizer", own.get("optimizer")) != own.get("optimizer"):
         own = {key: value for key, value in own.items() if key not in OF_OPTIMIZER}
-    settings = own | overrides
-    settings["model_args"] = own.get("model_args", {}) | overrides.get("model_args", {})
+    settings = overridden(own, overrides, f"recipe {str(name)!r}")
     settings["recipe"] = f"{recipe.name} {recipe.version}"
     try:
         config = TrainConfig(**settings)

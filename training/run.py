@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import numpy as np
 
 import keras_archs
 from keras_archs.errors import InputError
-from keras_archs.files import local_path
+from keras_archs.files import check_target, local_path
 from keras_archs.registry import Family, find
 
 from .building import input_shape
+from .calling import called_as
+from .checking import check_new
 from .config import TrainConfig
 from .data import ImageData, make_batches, open_dataset, steps_in_epoch
 from .data.encoded import readable
+from .data.image_data import Announce, Shape
 from .evaluation import Predictions, measure, predict
 from .plots import plot_confusion_matrix
 from .progressive import Stage
@@ -59,14 +63,9 @@ class Run:
         """The best model by validation accuracy.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: there is none yet, or its file is damaged.
         """
-        if not self.folder.best.is_file():
-            raise InputError(
-                f"{str(self.folder.path)!r} holds no {self.folder.best.name}: its training has not"
-                " finished an epoch; resume it."
-            )
-        return keras.saving.load_model(self.folder.best, compile=False)
+        return self.folder.load_best()
 
     def batches(
         self,
@@ -124,12 +123,17 @@ class Run:
 
 
 def new_run(config: TrainConfig, folder: RunFolder) -> Run:
-    """A run that has not begun, its dataset opened; nothing is written."""
-    data = _open_data(config)
-    shape = input_shape(config, data)
+    """A run that has not begun, its dataset opened; nothing is written.
+
+    Raises:
+        InputError: a setting is wrong, before the images are read; or the dataset is.
+    """
+    data = _open_data(config, partial(check_new, config))
+    shape = input_shape(config, data.image_shape)
     return Run(folder, Settings(config, shape, data.class_names, data.counts), data)
 
 
+@called_as("training.load_run('runs/first')")
 def load_run(out: str | Path) -> Run:
     """A run read back from its folder, its dataset opened again.
 
@@ -140,32 +144,48 @@ def load_run(out: str | Path) -> Run:
     return open_run(folder, folder.read_settings())
 
 
-def open_run(folder: RunFolder, settings: Settings) -> Run:
+def open_run(folder: RunFolder, settings: Settings, announce: Announce = lambda *_: None) -> Run:
     """The run of a folder with these settings, its dataset opened again.
+
+    Args:
+        folder: of the run.
+        settings: of the run.
+        announce: as of `open_dataset`.
 
     Raises:
         ValueError: the dataset cannot be found any more or has other classes.
     """
     config = settings.config
-    data = _open_data(config)
-    if data.class_names != settings.class_names:
-        raise InputError(
-            f"dataset {config.dataset!r} has changed since the run in {str(folder.path)!r}: it had"
-            f" the classes {', '.join(settings.class_names)} and has now"
-            f" {', '.join(data.class_names)}."
-        )
+
+    def check(class_names: tuple[str, ...]) -> None:
+        if class_names != settings.class_names:
+            raise InputError(
+                f"dataset {config.dataset!r} has changed since the run in {str(folder.path)!r}: it"
+                f" had the classes {', '.join(settings.class_names)} and has now"
+                f" {', '.join(class_names)}."
+            )
+
+    def before_images(class_names: tuple[str, ...] | None, image_shape: Shape) -> None:
+        if class_names is not None:
+            check(class_names)
+        announce(class_names, image_shape)
+
+    data = _open_data(config, before_images)
+    check(data.class_names)
     return Run(folder, settings, data)
 
 
-def _open_data(config: TrainConfig) -> ImageData:
+def _open_data(config: TrainConfig, announce: Announce) -> ImageData:
     return open_dataset(
         config.dataset,
         data_dir=config.data_dir,
         seed=config.seed,
         skip_corrupt=config.skip_corrupt,
+        announce=announce,
     )
 
 
+@called_as("training.evaluate(training.load_run('runs/first'))")
 def evaluate(run: Run) -> dict[str, Any]:
     """Measures the best model on the test images and draws its confusion matrix.
 
@@ -179,9 +199,10 @@ def evaluate(run: Run) -> dict[str, Any]:
         ValueError: the test images cannot be read any more.
     """
     with readable(run.settings.config.dataset):
-        return measured(run)[0]
+        return measured(run, run.model())[0]
 
 
+@called_as("training.report('runs/first')")
 def report(out: str | Path) -> Path:
     """Writes the report of a finished run, report.html in its folder, anew; training has done so.
 
@@ -192,19 +213,21 @@ def report(out: str | Path) -> Path:
         Its path.
 
     Raises:
-        ValueError: the folder holds no run or an unfinished one, or its dataset has gone
-            or cannot be read.
+        ValueError: the folder holds no run or an unfinished one, or cannot be written to, or its
+            dataset has gone or cannot be read.
     """
-    run = load_run(out)
-    metrics = run.folder.read_metrics()
-    with readable(run.settings.config.dataset):
-        write_report(run, predict(run, run.model()), metrics)
-    return run.folder.report
+    folder = RunFolder(local_path(out))
+    settings, metrics, model = folder.read_settings(), folder.read_metrics(), folder.load_best()
+    check_target(folder.report, overwrite=True)
+    run = open_run(folder, settings)
+    with readable(settings.config.dataset):
+        write_report(run, predict(run, model), metrics)
+    return folder.report
 
 
-def measured(run: Run) -> tuple[dict[str, Any], Predictions]:
-    """What `evaluate` returns, and what it is worked out from."""
-    model, names = run.model(), run.settings.class_names
+def measured(run: Run, model: keras.Model) -> tuple[dict[str, Any], Predictions]:
+    """What `evaluate` returns of a run's best model, and what it is worked out from."""
+    names = run.settings.class_names
     predictions = predict(run, model)
     found = measure(predictions, names)
     title = f"{model.name} on {run.settings.config.dataset}: top-1 {found['test_top1']:.1%}"

@@ -196,6 +196,19 @@ class RunFolder:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error
 
+    def load_best(self) -> keras.Model:
+        """The best model. Raises a ValueError if there is none yet, or its file is damaged."""
+        if not self.best.is_file():
+            raise InputError(
+                f"{str(self.path)!r} holds no {self.best.name}: its training has not finished an"
+                " epoch; resume it."
+            )
+        try:
+            return keras.saving.load_model(self.best, compile=False)
+        except Exception as error:  # Keras and zipfile raise what they like on a foreign file
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{str(self.best)!r} cannot be read: {reason}") from error
+
     def read_metrics(self) -> dict[str, Any]:
         """Raises a ValueError unless the run is finished."""
         if not self.metrics.is_file():

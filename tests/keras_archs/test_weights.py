@@ -4,7 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import importlib
+import os
+import re
 import threading
+import traceback
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +17,7 @@ import pytest
 
 import keras_archs
 from keras_archs import weights
+from keras_archs.errors import InputError
 from tests.keras_archs.helpers import images, randomize
 
 
@@ -25,9 +31,7 @@ def published(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     monkeypatch.setattr(weights, "STORAGE_URL", url)
-    home = tmp_path / "home"
-    monkeypatch.setattr(keras.config, "keras_home", lambda: str(home), raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(home))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     yield folder
     server.shutdown()
     server.server_close()
@@ -80,6 +84,94 @@ def test_imagenet_weights_of_efficientnet_without_their_normalization(published,
     model = keras_archs.EfficientNetB0(weights="imagenet", include_top=False)
     x = images(64)
     np.testing.assert_allclose(model(x), reference(255 * x), atol=1e-4)
+
+
+NAME = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+
+
+class Broken(http.server.BaseHTTPRequestHandler):
+    """Answers by the first part of the path: with 404, with less than promised, not at all."""
+
+    def do_GET(self):
+        kind = self.path.split("/")[1]
+        if kind == "absent":
+            self.send_error(404)
+        elif kind != "silent":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000" if kind == "half" else "4")
+            self.end_headers()
+            self.wfile.write(b"text")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def broken():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("{server}absent/", "404 -- Not Found"),
+        ("{server}half/", "got only 4 out of 1000 bytes"),
+        ("{server}other/", "hash does not match"),
+        ("{server}silent/", "closed connection"),
+        ("http://127.0.0.1:1/", "refused"),
+        ("http://nowhere.invalid/", "Errno"),
+    ],
+)
+def test_weights_that_cannot_be_downloaded(broken, no_cache, monkeypatch, address, reason):
+    address = address.format(server=broken)
+    monkeypatch.setattr(weights, "STORAGE_URL", address)
+    with pytest.raises(InputError, match=re.escape(reason)) as error:
+        keras_archs.ResNet50(weights="imagenet")
+    message = "".join(traceback.format_exception(error.value)).splitlines()[-1]
+    assert f"{address}tensorflow/keras-applications/resnet/{NAME}" in message
+    assert str(no_cache / "models" / NAME) in message
+    assert "During handling" not in "".join(traceback.format_exception(error.value))
+
+
+def test_names_of_classes_that_cannot_be_downloaded(monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request._opener", None)  # it knows the proxies of its first use
+    # Private: Keras keeps the names once it has them, in this process and in its cache.
+    monkeypatch.setattr("keras.src.applications.imagenet_utils.CLASS_INDEX", None)
+    home = importlib.import_module("keras.src.backend.config").keras_home()
+    if (Path(home) / "models" / "imagenet_class_index.json").exists():
+        pytest.skip("Keras has the file in its cache")
+    message = r"class_names=None: (https://\S+/imagenet_class_index.json) cannot .*refused"
+    with pytest.raises(InputError, match=message) as error:
+        keras_archs.decode_predictions(np.zeros((1, 1000)))
+    assert "put it at" in str(error.value)
+    ours = re.match(message, str(error.value))[1]
+    assert ours == keras.src.applications.imagenet_utils.CLASS_INDEX_PATH
+
+
+def test_a_cache_that_cannot_be_written_to(broken, no_cache, monkeypatch):
+    """An image of a container often has the files, in a folder of another user."""
+    monkeypatch.setattr(weights, "STORAGE_URL", f"{broken}absent/")
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != no_cache and access(path, mode)
+    )
+    (no_cache / "models").mkdir()
+    reference = keras.applications.ResNet50(weights=None)
+    reference.save(no_cache / "models" / NAME)
+    model = keras_archs.ResNet50(weights="imagenet")
+    np.testing.assert_array_equal(model.get_weights()[0], reference.get_weights()[0])
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])

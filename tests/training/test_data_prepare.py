@@ -129,6 +129,7 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
         ({"dataset": "image_folder:/nowhere"}, "is not a folder"),
         ({"shards": 100}, "shards: 100 given; allowed is 1 to [0-9], the images of validation"),
         ({"out": "/proc/x"}, "out='/proc/x' cannot be written to: .*No such file"),
+        ({"out": "/proc/x", "dataset": "image_folder:/nowhere"}, "out='/proc/x' cannot be written"),
         ({"out": f"{__file__}/x"}, "out=.*test_data_prepare.py/x' cannot be written to: .*exists"),
         ({"out": "gs://bucket/x"}, "out='gs://bucket/x' is no folder of this machine"),
     ],

@@ -179,8 +179,13 @@ def test_failed_download(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.setattr(downloader, "MAX_RETRIES", 0)
-    with pytest.raises(InputError, match=r"tf_flowers.*needs a network connection.*--data-dir"):
+    message = (
+        r"tf_flowers.*needs a network connection.*--data-dir.* http\S+/flower_photos.tgz cannot"
+    )
+    with pytest.raises(InputError, match=message) as error:
         open_dataset("tf_flowers", data_dir=tmp_path)
+    assert str(tmp_path / "tf_flowers") in str(error.value)
+    assert error.value.__suppress_context__, "a page of traceback"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def test_a_run_gives_its_settings_and_weights(first):
     assert wider.model_args == {"alpha": 2.0}
 
 
+def test_a_warm_up_too_long_to_go_on_with_is_shortened(first):
+    with pytest.warns(UserWarning, match="the run in .*first' has warmup_epochs=1 for 3 epochs"):
+        config = training.continue_from(first, epochs=1)
+    assert config.warmup_epochs == pytest.approx(1 / 3)
+
+
 def test_training_for_int8_is_short_slow_and_in_float32(first):
     config = training.continue_from(first, qat=True)
     assert (config.epochs, config.warmup_epochs, config.precision) == (1, 0, "float32")

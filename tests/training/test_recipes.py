@@ -94,6 +94,45 @@ def test_learning_rates_follow_the_images_in_a_step():
     assert rate(*lamb, batch_size=256, optimizer="sgd") == 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "changes", "warmup", "decay"),
+    [
+        ("finetune", "mobilenet", {"epochs": 1}, 1 / 20, None),
+        ("imagenet-resnet-rsb-a2", "resnet50", {"epochs": 5}, 5 * 5 / 300, None),
+        ("imagenet-efficientnet", "efficientnetb0", {"epochs": 2}, 5 * 2 / 350, 2.4 * 2 / 350),
+        ("imagenet-efficientnet", "efficientnetb0", {"epochs": 6}, 5, 2.4),
+        (
+            "imagenet-efficientnet",
+            "efficientnetb0",
+            {"epochs": 2, "schedule": "cosine"},
+            1 / 35,
+            2.4,
+        ),
+        ("imagenet-mobilenet", "mobilenet", {"epochs": 1}, 0, 1 / 300),
+    ],
+)
+def test_what_is_too_long_for_the_epochs_is_shortened(recwarn, name, model, changes, warmup, decay):
+    config = training.load_recipe(name, model=model, dataset="any", **changes)
+    assert config.warmup_epochs == pytest.approx(warmup)
+    assert decay is None or config.decay_epochs == pytest.approx(decay)
+    own = yaml.safe_load(recipe_text(name))["settings"]
+    shortened = [key for key in ("warmup_epochs", "decay_epochs") if key in own]
+    shortened = [key for key in shortened if getattr(config, key) < own[key]]
+    told = [str(warning.message) for warning in recwarn if name in str(warning.message)]
+    assert len(told) == len(shortened)
+    for text, key in zip(told, shortened, strict=True):
+        assert f"{key}={own[key]:g} for {own['epochs']} epochs" in text
+
+
+def test_a_warm_up_of_ones_own_is_not_shortened():
+    given = {"model": "mobilenet", "dataset": "any", "epochs": 3}
+    for name, warmup in {"finetune": 3, "small-data": 4}.items():
+        with pytest.raises(
+            ValueError, match=f"warmup_epochs must be less than epochs=3, got {warmup}"
+        ):
+            training.load_recipe(name, warmup_epochs=warmup, **given)
+
+
 def write(path, **changes):
     content = yaml.safe_load(recipe_text("fast")) | changes
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
@@ -203,6 +242,25 @@ def test_the_same_command_with_resume(call, images, tiny, monkeypatch, tmp_path)
     assert "other settings: epochs: 3 given, 2 in the run. Give" in err
     assert call(*words, *rest, "--resume")[0] == 0
     assert training.load_run(tmp_path / "run").settings.config.recipe == "fast 2"
+
+
+def test_fine_tuning_needs_weights(call, images, tiny, tmp_path):
+    words = ["train", "--recipe", "finetune", "--model", tiny, "--out", tmp_path / "run"]
+    words += ["--dataset", f"image_folder:{images}", "--image-size", 32, "--epochs", 1]
+    code, _, err = call(*words)
+    warning, error = err.splitlines()[-2:]
+    assert code == 2
+    assert warning.startswith("Warning: recipe 'finetune' has warmup_epochs=1 for 20 epochs")
+    assert error.startswith("Error: freeze_batch_norm=True keeps random values")
+    assert "give init" in error
+    keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=5).save(tmp_path / "i.keras")
+    code, _, err = call(*words, "--init", tmp_path / "i.keras")
+    assert code == 0, err
+    config = training.load_run(tmp_path / "run").settings.config
+    assert (config.epochs, config.warmup_epochs) == (1, 0.05)
+    lines = [line for line in err.splitlines() if line.startswith("Warning: ")]
+    assert len(lines) == len(set(lines))
+    assert any("has only 12 validation images (one is 8.3 points" in line for line in lines)
 
 
 def test_command_line_lists_and_prints(call):

@@ -12,6 +12,12 @@ from .windows import Choose
 
 SPLITS = ("train", "validation", "test")
 
+Shape = tuple[int | None, int | None, int]
+"""Height, width and channels of a dataset's images; None for a height and a width that vary."""
+
+Announce = Callable[[tuple[str, ...] | None, Shape], None]
+"""Gets a dataset's class names, None if only its images tell them, and its image shape."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -59,7 +65,7 @@ class ImageData:
 
     name: str
     class_names: tuple[str, ...]
-    image_shape: tuple[int | None, int | None, int]
+    image_shape: Shape
     splits: Mapping[str, Examples]
 
     def __post_init__(self) -> None:

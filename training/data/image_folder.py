@@ -14,12 +14,19 @@ from keras_archs.quiet import quiet
 
 from .encoded import CHANNELS, find_flaw, report_flaws
 from .folder_layout import Files, FolderLayout
-from .image_data import SPLITS, Examples, ImageData
+from .image_data import SPLITS, Announce, Examples, ImageData
 
 _PATH_BYTES = 200
 
 
-def open_image_folder(folder: Path, *, name: str, seed: int, skip_corrupt: bool) -> ImageData:
+def open_image_folder(
+    folder: Path,
+    *,
+    name: str,
+    seed: int,
+    skip_corrupt: bool,
+    announce: Announce,
+) -> ImageData:
     """Open the class folders below `folder`, or below its folders train, validation and test.
 
     The classes are the training folders' names in sorted order. Every file is decoded once here,
@@ -30,6 +37,7 @@ def open_image_folder(folder: Path, *, name: str, seed: int, skip_corrupt: bool)
     """
     layout = FolderLayout.find(folder, name)
     class_names = layout.class_names
+    announce(class_names, (None, None, CHANNELS))
     files = _drop_corrupt(layout, skip_corrupt)
     if layout.left_out:
         warnings.warn(f"dataset {name!r}: left out are {layout.summary()}", stacklevel=3)

@@ -80,12 +80,6 @@ def prepare(
     if beam and not find_spec("apache_beam"):
         raise InputError("beam needs Apache Beam: pip install keras-archs[beam]")
     source = {"data_dir": data_dir, "seed": seed, "skip_corrupt": skip_corrupt}
-    data = open_dataset(dataset, **source)  # type: ignore[arg-type]
-    smallest = min(SPLITS, key=lambda split: len(data.splits[split]))
-    if (shards or 1) > (count := len(data.splits[smallest])):
-        raise InputError(
-            f"shards: {shards} given; allowed is 1 to {count}, the images of {smallest}"
-        )
     reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
     download = tfds.download.DownloadConfig(
         num_shards=shards, beam_options=_pipeline_options(beam_options) if beam else None
@@ -93,6 +87,12 @@ def prepare(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
+            data = open_dataset(dataset, **source)  # type: ignore[arg-type]
+            smallest = min(SPLITS, key=lambda split: len(data.splits[split]))
+            if (shards or 1) > (count := len(data.splits[smallest])):
+                raise InputError(
+                    f"shards: {shards} given; allowed is 1 to {count}, the images of {smallest}"
+                )
             builder = _Builder(data, format, reader if beam else None, data_dir=part)
             with readable(dataset):
                 builder.download_and_prepare(download_config=download)

@@ -7,18 +7,21 @@ from pathlib import Path
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 
-from .image_data import ImageData, is_utf8
+from ..calling import called_as
+from .image_data import Announce, ImageData, is_utf8
 from .image_folder import open_image_folder
 from .tfds_source import UnknownDatasetError, open_tfds, open_tfds_folder
 from .tfrecord import open_tfrecord
 
 
+@called_as("training.open_dataset('image_folder:photos')")
 def open_dataset(
     spec: str,
     *,
     data_dir: Path | str | None = None,
     seed: int = 0,
     skip_corrupt: bool = False,
+    announce: Announce = lambda *_: None,
 ) -> ImageData:
     """Open the dataset that `spec` names.
 
@@ -42,6 +45,8 @@ def open_dataset(
         seed: draws which images of a folder are held out, and their order; 0 to 2**32 - 1.
         skip_corrupt: leave images that do not decode out, with a warning, instead of refusing
             the dataset. TFDS datasets are taken as they are.
+        announce: called with the class names and the image shape, as far as they are known, before
+            the images are downloaded or read. An error that it raises ends the opening.
 
     Raises:
         InputError: the dataset does not exist, cannot be read or is no classification of images.
@@ -56,15 +61,17 @@ def open_dataset(
     data_dir = data_dir and os.path.expanduser(data_dir)  # noqa: PTH111
     if source == "image_folder":
         try:
-            return open_image_folder(Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt)
+            return open_image_folder(
+                Path(place), name=spec, seed=seed, skip_corrupt=skip_corrupt, announce=announce
+            )
         except OSError as error:
             raise InputError(f"dataset {spec!r} cannot be read: {error}") from error
     if source == "tfrecord":
-        return open_tfrecord(place, name=spec, skip_corrupt=skip_corrupt)
+        return open_tfrecord(place, name=spec, skip_corrupt=skip_corrupt, announce=announce)
     if source == "tfds_folder":
-        return open_tfds_folder(place, name=spec)
+        return open_tfds_folder(place, name=spec, announce=announce)
     try:
-        return open_tfds(spec, data_dir=data_dir)
+        return open_tfds(spec, data_dir=data_dir, announce=announce)
     except UnknownDatasetError as error:
         if meant := _with_prefix(spec):
             raise InputError(

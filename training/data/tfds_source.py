@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from keras_archs.errors import InputError, did_you_mean
 
-from .image_data import SPLITS, Examples, ImageData, require_classes
+from .image_data import SPLITS, Announce, Examples, ImageData, require_classes
 from .shards import check_shards
 
 
@@ -20,7 +20,7 @@ class UnknownDatasetError(InputError):
     """TFDS knows no dataset of this name."""
 
 
-def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
+def open_tfds(spec: str, *, data_dir: Path | str | None, announce: Announce) -> ImageData:
     """Open TFDS dataset `spec` (`name[/config][:version]`), preparing it first if need be.
 
     Raises:
@@ -29,14 +29,15 @@ def open_tfds(spec: str, *, data_dir: Path | str | None) -> ImageData:
             or truncated.
     """
     builder = _find(spec, data_dir)
-    _supervised_features(spec, builder)
+    image, label = _supervised_features(spec, builder)
+    announce(tuple(label.names), image.shape)
     if not builder.is_prepared():
         _prepare(spec, builder)
         builder = _find(spec, data_dir)
     return _open(spec, builder)
 
 
-def open_tfds_folder(folder: str, *, name: str) -> ImageData:
+def open_tfds_folder(folder: str, *, name: str, announce: Announce) -> ImageData:
     """Open the folder of a dataset's version that TFDS has prepared, in whatever format.
 
     Raises:
@@ -50,6 +51,8 @@ def open_tfds_folder(folder: str, *, name: str) -> ImageData:
             f"dataset {name!r}: {folder} is no dataset of TFDS, which has dataset_info.json and "
             f"features.json: {_in_one_line(error)}"
         ) from error
+    image, label = _supervised_features(name, builder)
+    announce(tuple(label.names), image.shape)
     return _open(name, builder)
 
 
@@ -129,10 +132,13 @@ def _prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
         # Of two processes that prepare a dataset at once, the later one can't rename its copy
         # to where the other's is by now.
         if not builder.is_prepared():
+            request = getattr(error, "request", None)  # of requests, by which TFDS downloads
+            address = f" {request.url} cannot be downloaded:" if request else ""
             raise InputError(
-                f"dataset {spec!r}: TFDS can't prepare it, which needs a network connection or "
-                f"a data_dir (--data-dir) that has it: {_in_one_line(error)}"
-            ) from error
+                f"dataset {spec!r}: TFDS can't prepare it, which needs a network connection or a"
+                f" data_dir (--data-dir) that has it as {builder.info.full_name}; copy its folder"
+                f" from another machine to {builder.data_dir}.{address} {_in_one_line(error)}"
+            ) from None  # the errors before it would be a page of traceback that says no more
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str, image: tfds.features.Image) -> Examples:

@@ -14,7 +14,7 @@ from keras_archs.errors import InputError
 from keras_archs.quiet import quiet
 
 from .encoded import CHANNELS, find_flaw, reason, report_flaws
-from .image_data import SPLITS, Examples, ImageData, require_classes
+from .image_data import SPLITS, Announce, Examples, ImageData, require_classes
 from .shards import check_files
 
 IMAGE, LABEL, TEXT = "image/encoded", "image/class/label", "image/class/text"
@@ -32,7 +32,7 @@ class _Record(NamedTuple):
     flaw: str | None
 
 
-def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
+def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool, announce: Announce) -> ImageData:
     """Open the records of the files that glob `pattern` matches, in the order of their names.
 
     `{split}` in `pattern` stands for train, validation and test. Of every ten training records
@@ -47,17 +47,20 @@ def open_tfrecord(pattern: str, *, name: str, skip_corrupt: bool) -> ImageData:
             wrong, a label has no class, or images are corrupt.
     """
     files = _find_files(pattern, name)
+    # Of a bucket, such as gs://, pathlib makes no path that TensorFlow opens.
+    stored = os.path.join(os.path.dirname(files["train"][0]), NAMES)  # noqa: PTH118, PTH120
+    named = _read_names(stored, name) if tf.io.gfile.exists(stored) else None
+    announce(named, (None, None, _first_channels(files["train"][0], name)))
     with quiet():
         records = {split: list(_scan(files[split], name)) for split in files}
     every = [record for split in records.values() for record in split]
     flaws = {record.place: record.flaw for record in every if record.flaw}
     report_flaws(name, flaws, total=len(every), skip_corrupt=skip_corrupt)
-    # Of a bucket, such as gs://, pathlib makes no path that TensorFlow opens.
-    stored = os.path.join(os.path.dirname(files["train"][0]), NAMES)  # noqa: PTH118, PTH120
-    if tf.io.gfile.exists(stored):
-        class_names = _read_names(stored, records, name)
-    else:
+    if named is None:
         class_names = _name_classes(records, name)
+    else:
+        _check_labels(named, stored, records, name)
+        class_names = named
     require_classes(name, class_names)
 
     missing = [split for split in SPLITS if split not in files]
@@ -92,18 +95,29 @@ def _scan(files: Sequence[str], name: str) -> Iterator[_Record]:
     with ThreadPoolExecutor() as pool:
         for file in files:
             index = 0
-            try:
-                for batch in tf.data.TFRecordDataset(file).batch(_SCAN_BATCH).as_numpy_iterator():
-                    examples = [_parse(record, f"dataset {name!r}: {file}") for record in batch]
-                    reasons = pool.map(find_flaw, [encoded for encoded, *_ in examples])
-                    for (_, label, text, channels), flaw in zip(examples, reasons, strict=True):
-                        yield _Record(f"{file} record {index}", label, text, channels, flaw)
-                        index += 1
-            except tf.errors.OpError as error:
-                raise InputError(
-                    f"dataset {name!r}: {file} is truncated or no uncompressed TFRecord file:"
-                    f" {reason(error)}"
-                ) from error
+            for batch in _batches(file, name, _SCAN_BATCH):
+                examples = [_parse(record, f"dataset {name!r}: {file}") for record in batch]
+                reasons = pool.map(find_flaw, [encoded for encoded, *_ in examples])
+                for (_, label, text, channels), flaw in zip(examples, reasons, strict=True):
+                    yield _Record(f"{file} record {index}", label, text, channels, flaw)
+                    index += 1
+
+
+def _first_channels(file: str, name: str) -> int:
+    """The channels of the first record's image; only the scan tells whether all have as many."""
+    for batch in _batches(file, name, 1):
+        return _parse(batch[0], f"dataset {name!r}: {file}")[-1]
+    return CHANNELS
+
+
+def _batches(file: str, name: str, size: int) -> Iterator[np.ndarray]:
+    try:
+        yield from tf.data.TFRecordDataset(file).batch(size).as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"dataset {name!r}: {file} is truncated or no uncompressed TFRecord file:"
+            f" {reason(error)}"
+        ) from error
 
 
 def _parse(record: bytes, where: str) -> tuple[bytes, int, str, int]:
@@ -144,18 +158,22 @@ def _name_classes(records: dict[str, list[_Record]], name: str) -> tuple[str, ..
     return tuple(texts.get(label) or str(label) for label in range(count))
 
 
-def _read_names(file: str, records: dict[str, list[_Record]], name: str) -> tuple[str, ...]:
+def _read_names(file: str, name: str) -> tuple[str, ...]:
     try:
-        names = tuple(tfds.features.ClassLabel(names_file=file).names)
+        return tuple(tfds.features.ClassLabel(names_file=file).names)
     except ValueError as error:
         raise InputError(f"dataset {name!r}: {file} does not name classes: {error}") from error
+
+
+def _check_labels(
+    names: tuple[str, ...], file: str, records: dict[str, list[_Record]], name: str
+) -> None:
     for split, found in records.items():
         largest = max((record.label for record in found), default=-1)
         if largest >= len(names):
             raise InputError(
                 f"dataset {name!r}: {split} has label {largest}, {file} names {len(names)} classes"
             )
-    return names
 
 
 def _read(files: Sequence[str], keep: np.ndarray, channels: int) -> Examples:
