@@ -7,6 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TypeVar
 
+from keras_archs.display import byte_size
 from keras_archs.errors import InputError
 from keras_archs.files import local_path, write_target
 
@@ -93,6 +94,8 @@ class ParityError(Exception):
         bound: what it was held to.
     """
 
+    exit_code = 3  # see `command_line.finish`
+
     def __init__(self, content: bytes, report: Report, bound: Bound) -> None:
         super().__init__(_numbers(report, bound))
         self.content, self.report, self.bound = content, report, bound
@@ -122,7 +125,7 @@ def _numbers(report: Report, bound: Bound) -> str:
     ]
     if report.keras_top1 is not None and report.tflite_top1 is not None:
         lines.append(f"  top-1             {report.tflite_top1:.2%}, Keras {report.keras_top1:.2%}")
-    lines += [f"  size              {report.size_bytes / 1e6:.2f} MB", f"  bound: {bound.reason}"]
+    lines += [f"  size              {byte_size(report.size_bytes)}", f"  bound: {bound.reason}"]
     return "\n".join([*lines, f"  {report.price()}"] if report.kept_float else lines)
 
 

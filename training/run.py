@@ -18,6 +18,8 @@ from .config import TrainConfig
 from .data import ImageData, make_batches, open_dataset, steps_in_epoch
 from .data.encoded import readable
 from .evaluation import Predictions, measure, predict
+from .finetuning import read_saved
+from .metrics import Metrics
 from .plots import plot_confusion_matrix
 from .progressive import Stage
 from .reporting import write_report
@@ -41,6 +43,10 @@ class Run:
     settings: Settings
     data: ImageData
 
+    def __repr__(self) -> str:
+        config = self.settings.config
+        return f"<Run {str(self.folder.path)!r}: {config.model} on {config.dataset}>"
+
     @property
     def family(self) -> Family:
         return find(self.settings.config.model).family
@@ -59,14 +65,14 @@ class Run:
         """The best model by validation accuracy.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: there is none yet, or its file is damaged.
         """
         if not self.folder.best.is_file():
             raise InputError(
                 f"{str(self.folder.path)!r} holds no {self.folder.best.name}: its training has not"
                 " finished an epoch; resume it."
             )
-        return keras.saving.load_model(self.folder.best, compile=False)
+        return read_saved("model", str(self.folder.best)).network
 
     def batches(
         self,
@@ -179,7 +185,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         ValueError: the test images cannot be read any more.
     """
     with readable(run.settings.config.dataset):
-        return measured(run)[0]
+        return Metrics(measured(run)[0])
 
 
 def report(out: str | Path) -> Path:

@@ -9,9 +9,9 @@ import yaml
 
 import keras_archs
 import training
-from keras_archs import cli
+from tflite_export.main import main
 from training import monitoring
-from training.recipes import list_recipes, recipe_text
+from training.recipes import list_recipes, read_recipe
 
 MODELS = {
     "imagenet-mobilenet": ["mobilenet", "mobilenetv2"],
@@ -95,7 +95,7 @@ def test_learning_rates_follow_the_images_in_a_step():
 
 
 def write(path, **changes):
-    content = yaml.safe_load(recipe_text("fast")) | changes
+    content = read_recipe("fast").model_dump() | changes
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
     return path
 
@@ -138,7 +138,7 @@ def call(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["keras-archs", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "120")
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         return stop.value.code or 0, *capfd.readouterr()
 
     return run
@@ -209,7 +209,7 @@ def test_command_line_lists_and_prints(call):
     code, out, _ = call("recipes")
     assert code == 0
     assert all(re.search(rf"\b{name}\b", out) for name in MODELS)
-    assert call("recipes", "finetune")[1] == recipe_text("finetune")
+    assert yaml.safe_load(call("recipes", "finetune")[1]) == read_recipe("finetune").model_dump()
     code, _, err = call("recipes", "finetuned")
     assert code == 2
     assert "Did you mean 'finetune'" in err
