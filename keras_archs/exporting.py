@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import tflite_export, training
 from .errors import InputError
+from .export_page import export_page, is_export_page
 from .files import atomic_write, check_target, local_path
 from .quiet import quiet
 from .registry import find_family
@@ -20,7 +21,6 @@ from .tflite_export.calibration import COUNT, calibration_set, evaluation_set
 from .tflite_export.conversion import TEST_IMAGES
 from .tflite_export.debugging import check_layers
 from .tflite_export.fake_quantization.model import is_quantize_aware
-from .tflite_export.images import PICTURES
 from .tflite_export.lowering import CALIBRATED
 from .tflite_export.preparing import image_shape
 from .tflite_export.quantizing import check_names
@@ -137,13 +137,15 @@ def _write(target: Path, made: tflite_export.Conversion) -> None:
     """The file, and beside it what is known of it; nothing is left of an earlier one."""
     beside = {
         ".json": made.report.json() if made.report else "",
-        ".md": _page(target.name, made),
+        ".html": export_page(target.name, made),
     }
     path = target
+    pages = [".md"] if target.exists() else []  # which were Markdown once
     try:
         atomic_write(target, made.content)
-        for path in map(target.with_suffix, beside):
-            path.unlink(missing_ok=True)
+        for path in map(target.with_suffix, [*beside, *pages]):
+            if path.is_file() and _is_of_an_export(path, target.name):
+                path.unlink()
         for path in map(target.with_suffix, beside):
             if text := beside[path.suffix]:
                 atomic_write(path, text.encode())
@@ -151,38 +153,16 @@ def _write(target: Path, made: tflite_export.Conversion) -> None:
         raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
 
 
-def _page(name: str, made: tflite_export.Conversion) -> str:
-    """In Markdown: the figures, the time of the operators, and programs that call the file.
-
-    Nothing, if none of it is known.
-    """
-    parts = []
-    if made.report:
-        row = made.report.row()
-        parts += [
-            f"| {' | '.join(row)} |\n|{' --- |' * len(row)}\n| {' | '.join(row.values())} |",
-            made.report.conditions(),
-            made.report.speed(),
-            made.report.price(),
-        ]
-        if made.report.profile:
-            parts += ["## Time of its operators", f"```\n{made.report.profile}\n```"]
-    if (facts := tflite_export.read_metadata(made.content)) and facts.image_shape[-1] in PICTURES:
-        programs = tflite_export.Snippets.of(made.content, name)
-        parts += ["## How to call it", f"`keras-archs predict {name} IMAGE`, or:", str(programs)]
-    return "\n\n".join([f"# {name}", *filter(None, parts)]).rstrip() + "\n" if parts else ""
-
-
 def _check_targets(target: Path, overwrite: bool) -> None:
     if target.suffix != ".tflite":
         raise InputError(f"--out must end in .tflite, got {str(target)!r}.")
-    for path in map(target.with_suffix, (".json", ".md")):
+    for path in map(target.with_suffix, (".json", ".html")):
         if path.is_file() and not _is_of_an_export(path, target.name):
             raise InputError(
                 f"--out={str(target)!r}: {path.name!r} beside it is not of an earlier export."
                 " Move it away, or give another name."
             )
-    for suffix in (target.suffix, ".json", ".md"):
+    for suffix in (target.suffix, ".json", ".html"):
         check_target(target.with_suffix(suffix), overwrite)
     for suffix in (".rejected.tflite", ".rejected.json"):  # see `ParityError.keep_aside`
         check_target(target.with_suffix(suffix), overwrite=True)
@@ -190,6 +170,8 @@ def _check_targets(target: Path, overwrite: bool) -> None:
 
 def _is_of_an_export(path: Path, name: str) -> bool:
     text = path.read_text("utf-8", errors="replace")
+    if path.suffix == ".html":
+        return is_export_page(text)
     if path.suffix == ".md":
         return text.startswith(f"# {name}\n")
     try:
@@ -269,7 +251,7 @@ def _same_classes(source: Source, data: training.Run | training.ImageData) -> bo
 
 def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:
     table = Table(
-        "layer",
+        Column("layer", overflow="fold"),
         "error alone",
         "agreement alone",
         "signal to noise",
@@ -286,4 +268,4 @@ def _print(losses: Sequence[tflite_export.LayerLoss]) -> None:
             f"{each.agreement_alone:.2%}",
             f"{each.noise_db:.1f} dB",
         )
-    Console().print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)

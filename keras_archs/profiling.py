@@ -1,6 +1,5 @@
 """What a model costs: parameters, multiply-adds and activation memory, layer by layer."""
 
-import html
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from .display import byte_size, html_table
 from .errors import InputError
 from .graph import Call, cloned, flattened, functional, opened, symbolic
 
@@ -67,7 +67,7 @@ class Profile:
         return (
             f"{self.name}: {self.parameters / 1e6:.2f} M parameters,"
             f" {self.multiply_adds / 1e6:.1f} M multiply-adds,"
-            f" {self.activation_bytes / 1e6:.2f} MB activations for each image"
+            f" {byte_size(self.activation_bytes)} activations for each image"
         )
 
     def __repr__(self) -> str:
@@ -84,12 +84,7 @@ class Profile:
 
     def _repr_html_(self) -> str:
         """The same table for a notebook."""
-        rows = [
-            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-            for tag, cells in (("th", _HEAD), *(("td", _cells(layer)) for layer in self.layers))
-        ]
-        summary = html.escape(self.summary)
-        return f"<table><caption>{summary}</caption>{''.join(rows)}</table>"
+        return html_table(_HEAD, map(_cells, self.layers), self.summary)
 
 
 _HEAD = ("layer", "output", "parameters", "multiply-adds", "bytes")

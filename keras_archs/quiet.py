@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's notes out of the command line's output, and of nothing else's.
+"""Keeps TensorFlow's notes out of the command line's output and of notebooks, and of nothing else.
 
 Its C++ part writes about the CPU and the lack of a GPU before any log level applies, each time it
 is imported. It does so on the first import of Keras, so the command line cannot wait for its turn.
@@ -42,7 +42,23 @@ def quiet() -> Iterator[TextIO]:
         os.close(stderr)
 
 
-if Path(sys.argv[0]).stem == "keras-archs" and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+@contextlib.contextmanager
+def quiet_in_notebook() -> Iterator[None]:
+    """Keeps the notes of C++ out of the results of a cell; warnings of Python's come through."""
+    with quiet() if _in_notebook() else contextlib.nullcontext():
+        yield
+
+
+# "-m" stands there while Python looks for the module that it is to run. Who sets the level 0 wants
+# to see all notes.
+_is_command = Path(*sys.argv[:1]).stem in ("keras-archs", "-m")
+if (_is_command or _in_notebook()) and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     with quiet():
         import keras  # noqa: F401
+    if _in_notebook() and (tensorflow := sys.modules.get("tensorflow")):
+        # An interactive process gets all that a script does not, such as "Assets written to".
+        tensorflow.get_logger().setLevel("WARNING")

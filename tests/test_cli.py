@@ -3,18 +3,21 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
-import keras_archs
-from keras_archs import cli
+from keras_archs.cli.tables import print_training
 from tflite_export import Classifier
-from training import open_dataset
+from tflite_export.main import main
+from training import TrainConfig, open_dataset
+from training.recipes import read_recipe
 
 INSTALLED = Path(sys.executable).with_name("keras-archs")
 
@@ -25,10 +28,9 @@ def call(monkeypatch, capfd):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["keras-archs", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "100")
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         out, err = capfd.readouterr()
         return stop.value.code or 0, out, err
 
@@ -52,20 +54,82 @@ def run_folder(tmp_path_factory):
     return out, finished
 
 
-def test_help_of_every_command(call):
-    code, out, _ = call("--help")
-    assert code == 0
-    for command in ("train", "export", "report", "demo", "models"):
-        assert command in out
-        code, text, _ = call(command, "--help")
-        assert code == 0
-        assert "Usage: keras-archs " + command in text
+@pytest.mark.parametrize(
+    ("command", "required"),
+    [
+        ("train", ["--model", "--dataset", "--out"]),
+        ("export", ["SOURCE"]),
+        ("report", ["RUN"]),
+        ("demo", []),
+        ("data prepare", ["DATASET", "--out"]),
+        ("predict", []),
+        ("models", []),
+        ("recipes", []),
+    ],
+)
+def test_help_fits_a_screen_and_marks_what_is_required(call, monkeypatch, command, required):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text, err = call(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"usage: keras-archs {command}" in text.lower()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= (60 if command == "export" else 40)
+    entries = re.split(r"\n(?=  \S)", text)
+    marked = [entry.split()[0] for entry in entries if "[required]" in entry]
+    assert sorted(marked) == sorted(required)
 
 
-def test_models(call):
-    code, out, _ = call("models", "resnet*")
+def test_help_all_names_every_setting(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text, _ = call("train", "--help-all")
     assert code == 0
-    assert out.split() == keras_archs.list_models("resnet*")
+    assert max(map(len, text.splitlines())) <= 80
+    named = {*re.findall(r"--[a-z][a-z-]*", text)}
+    fields = {f"--{name.replace('_', '-')}" for name in TrainConfig.model_fields} - {"--model-args"}
+    assert fields | {"--model-arg", "--alpha", "--out", "--resume", "--help-all"} <= named
+    for panel in ("Network", "Data", "Optimisation", "Devices"):
+        assert f"\n{panel}:\n" in text
+
+
+def test_brackets_are_no_markup(call, capfd):
+    assert "keras-archs[beam]" in call("data", "prepare", "--help")[1]
+    metrics = {"model": "net", "dataset": "image_folder:[red]", "test_top1": 0.5, "test_images": 6}
+    metrics |= {"parameters": 1e6, "multiply_adds": 1e6, "training_images_per_second": 10}
+    out = Path("a" * 90) / "[bold]run[/bold]"
+    print_training(out, metrics | {"training_seconds": 1})
+    printed = re.sub(r"[│\s]", "", capfd.readouterr().out)
+    assert "netonimage_folder:[red]" in printed
+    assert f"run{out}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train", "train needs --model, --dataset and --out. See keras-archs train --help."),
+        ("train --out x --dataset y", "train needs --model. See keras-archs train --help."),
+        ("train --resume", "train needs --out. See keras-archs train --help."),
+        ("train --resume-from x", "train needs --out. See keras-archs train --help."),
+        ("train --recipe own.yaml", "train needs --out. See keras-archs train --help."),
+        ("train --recipe fast --out x", "train needs --model and --dataset. See"),
+        ("export", "export needs SOURCE. See keras-archs export --help."),
+        ("report", "report needs RUN. See keras-archs report --help."),
+        ("data", "Missing command. See keras-archs data --help."),
+        ("data prepare", "data prepare needs DATASET and --out. See keras-archs data prepare"),
+        ("data prepare x", "data prepare needs --out. See keras-archs data prepare --help."),
+        ("export run --io", "Option '--io' requires an argument."),
+        ("report a b", "Got unexpected extra argument(s) (b). See keras-archs report --help."),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(call, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe("fast").model_dump()
+    recipe["settings"] |= {"model": "vgg11", "dataset": "x"}
+    Path("own.yaml").write_text(yaml.safe_dump(recipe))
+    code, out, err = call(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: {message}")
+    assert err.count("\n") == 1
 
 
 def test_training_prints_what_it_measured_and_nothing_of_tensorflow(run_folder):
@@ -106,6 +170,36 @@ def test_report(run_folder, call):
     code, _, err = call("report", out.parent)
     assert (code, err.count("\n")) == (2, 1)
     assert "holds no run" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b"[]", "config.json' is damaged"),
+        ("config.json", b"\xff\x00", "config.json' is damaged"),
+        (
+            "config.json",
+            b'{"config": {}, "input_shape": [8, 8, 3]}',
+            "config.json': The setting 'model' is missing",
+        ),
+        ("metrics.json", b"{", "metrics.json' is damaged"),
+        ("metrics.json", b"[]", "metrics.json' is damaged"),
+        ("log.csv", b"epoch,loss\n1,x\n", "log.csv' is damaged"),
+        ("log.csv", None, "log.csv' cannot be read: No such file"),
+        ("best.keras", b"PK", "best.keras' is no Keras model"),
+    ],
+)
+def test_a_damaged_run_ends_in_one_line(run_folder, call, tmp_path, name, content, message):
+    run = shutil.copytree(run_folder[0], tmp_path / "run")
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content)
+    code, out, err = call("report", run)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_export_keeps_an_earlier_file_unless_told(run_folder, call):
@@ -169,7 +263,7 @@ TRAIN: dict[str, str | None] = {
 }
 BAD_TRAINING: list[tuple[dict[str, str | None], list[str]]] = [
     ({"--model": "mobilnet"}, ["'mobilnet'", "'mobilenet'"]),
-    ({"--model": None}, ["model", "missing"]),
+    ({"--model": None}, ["train needs --model."]),
     ({"--out": None}, ["--out"]),
     ({"--dataset": "fashion_mnist_smal"}, ["'fashion_mnist_smal'", "'fashion_mnist_small'"]),
     ({"--dataset": "image_folder:nowhere"}, ["nowhere"]),

@@ -13,6 +13,7 @@ from .errors import input_error
 from .images import as_images
 from .latency import Latency, measure
 from .metadata import Metadata, read_metadata
+from .notes import without_notes_in_notebook
 from .profiler import Profile, profile
 
 # More images at once than this make a file of open batch no faster, and take memory.
@@ -47,8 +48,11 @@ class Classifier:
         else:
             name, self._content = repr(str(source)), _read(source)
         try:
-            self._interpreter = Interpreter(model_content=self._content, num_threads=int(threads))
-            self._interpreter.allocate_tensors()
+            with without_notes_in_notebook():
+                self._interpreter = Interpreter(
+                    model_content=self._content, num_threads=int(threads)
+                )
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise input_error(f"source ({name}) is not a working TFLite file: {reason}") from error

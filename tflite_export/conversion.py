@@ -9,8 +9,10 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_archs.display import byte_size, html_table
 from keras_archs.errors import InputError
 from keras_archs.files import local_path, write_target
+from keras_archs.quiet import quiet_in_notebook
 
 from .arguments import (
     check_as_trained,
@@ -56,6 +58,18 @@ class Conversion:
     report: Report | None = None
     stand_in: Parity | None = None
 
+    def __repr__(self) -> str:
+        kept = f", {len(self.kept_float)} layers kept in float" if self.kept_float else ""
+        figures = self.report or f"{byte_size(len(self.content))}, not tested"
+        return f"<Conversion to {self.quantize}{kept}: {figures}>"
+
+    def _repr_html_(self) -> str:
+        """The table of a notebook."""
+        if self.report:
+            return self.report._repr_html_()
+        row = [self.quantize, byte_size(len(self.content)), ", ".join(self.kept_float)]
+        return html_table(["quantize", "size", "kept in float"], [row], "not tested")
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file whole or not at all, and returns its path.
 
@@ -68,6 +82,7 @@ class Conversion:
         return path
 
 
+@quiet_in_notebook()
 def convert(
     source: keras.Model | str | Path | Source,
     quantize: Quantize = "none",

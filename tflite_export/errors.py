@@ -3,6 +3,10 @@
 import sys
 
 
+class _InputError(ValueError):
+    exit_code = 2  # see `command_line.finish`
+
+
 def input_error(message: str) -> ValueError:
     """`keras_archs.errors.InputError` in a program that uses it, else a plain `ValueError`.
 
@@ -10,4 +14,4 @@ def input_error(message: str) -> ValueError:
     Whoever catches an `InputError` has imported it, and gets one.
     """
     errors = sys.modules.get("keras_archs.errors")
-    return (errors.InputError if errors else ValueError)(message)
+    return (errors.InputError if errors else _InputError)(message)

@@ -6,6 +6,7 @@ from math import inf
 from numbers import Real
 from typing import TypeVar
 
+from keras_archs.display import byte_size
 from keras_archs.errors import InputError
 
 from .lowering import SELECTIVE, Quantize
@@ -142,7 +143,7 @@ def rejected(content: bytes, report: Report, bound: Bound) -> ParityError:
     ]
     if report.keras_top1 is not None and report.tflite_top1 is not None:
         lines.append(f"  top-1             {report.tflite_top1:.2%}, Keras {report.keras_top1:.2%}")
-    lines += [f"  size              {report.size_bytes / 1e6:.2f} MB", f"  bound: {bound.reason}"]
+    lines += [f"  size              {byte_size(report.size_bytes)}", f"  bound: {bound.reason}"]
     if report.kept_float:
         lines.append(f"  {report.price()}")
     lines.append(

@@ -4,21 +4,15 @@ It needs LiteRT, NumPy and Pillow, and none of what the rest of the command line
 """
 
 import argparse
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
+from .command_line import Parser
 from .errors import input_error
 from .images import read_image
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise input_error(f"{message}. See {self.prog} --help.")
+from .notes import without_notes
 
 
 def predict(arguments: Sequence[str]) -> None:
@@ -28,7 +22,7 @@ def predict(arguments: Sequence[str]) -> None:
         ValueError: an argument, the TFLite file or an image does not do; nothing is printed then.
     """
     options = _parse(arguments)
-    with _quiet():
+    with without_notes():
         # Not for --help.
         from .classifier import Classifier, probabilities  # noqa: PLC0415
 
@@ -64,27 +58,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
         return int(text)
 
-    parser = _Parser(
-        "keras-archs predict",
-        description="Name what is on pictures, by a TFLite file of `keras-archs export`. It needs"
-        " nothing but the packages ai-edge-litert, numpy and pillow.",
-        allow_abbrev=False,
+    parser = Parser(
+        "predict",
+        "Name what is on pictures, by a TFLite file of `keras-archs export`. It needs nothing but"
+        " the packages ai-edge-litert, numpy and pillow.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--top", type=positive, default=5, help="Classes to print (5).")
     parser.add_argument("--threads", type=positive, default=1, help="Threads to use (1).")
     return parser.parse_args(arguments)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps out LiteRT's note that it uses XNNPACK, which its C++ part writes for each file."""
-    stderr = os.dup(2)
-    with Path(os.devnull).open("w") as null:
-        os.dup2(null.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)

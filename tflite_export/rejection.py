@@ -17,6 +17,8 @@ class ParityError(Exception):
         report: its report; None if there were no test images, or no scores to compare.
     """
 
+    exit_code = 3  # see `command_line.finish`
+
     def __init__(
         self,
         message: str,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_archs.display import byte_size, html_table
 from keras_archs.files import local_path, write_target
 
 from .classifier import Classifier, Latency
@@ -94,6 +95,16 @@ class Report(Parity):
             versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
         )
 
+    def __repr__(self) -> str:
+        row = self.row()
+        kind = row.pop("quantize")
+        return f"<Report of {kind}: {', '.join(f'{name} {value}' for name, value in row.items())}>"
+
+    def _repr_html_(self) -> str:
+        """The table of a notebook."""
+        row = self.row()
+        return html_table(row, [[*row.values()]], f"{self.conditions()} {self.price()}".strip())
+
     def json(self) -> str:
         """All fields as JSON, and `agreement_interval`."""
         fields = {**asdict(self), "agreement_interval": self.agreement_interval}
@@ -114,7 +125,7 @@ class Report(Parity):
         time = self.latency
         return {
             "quantize": self.quantize,
-            "size": f"{self.size_bytes / 1e6:.2f} MB",
+            "size": byte_size(self.size_bytes),
             "top-1": "-" if self.tflite_top1 is None else f"{self.tflite_top1:.2%}",
             "agreement": f"{self.agreement:.2%}",
             "max difference": f"{self.max_abs_difference:.2g}",
@@ -149,7 +160,7 @@ class Report(Parity):
         )
         return (
             f"{time.multiply_adds / 1e6:.2f} million multiply-adds for an image{peak}."
-            f" {self.arena_bytes / 1e3:.0f} kB for activations."
+            f" {byte_size(self.arena_bytes)} for activations."
         )
 
     def price(self) -> str:
@@ -161,8 +172,8 @@ class Report(Parity):
             return kept
         whole = self.size_bytes - self.kept_float_bytes
         return (
-            f"{kept} They cost {self.kept_float_bytes / 1e6:.2f} MB"
-            f" ({self.kept_float_bytes / whole:.0%} of {whole / 1e6:.2f} MB)."
+            f"{kept} They cost {byte_size(self.kept_float_bytes)}"
+            f" ({self.kept_float_bytes / whole:.0%} of {byte_size(whole)})."
         )
 
 

@@ -5,8 +5,8 @@ from functools import partial
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 from keras_archs.graph import symbolic
-from keras_archs.weights import IMAGENET_CLASSES
 from keras_archs.tflite_export.fake_quantization.model import quantize_aware
+from keras_archs.weights import IMAGENET_CLASSES
 
 from .building import build_network, create_network, input_shape, precision
 from .config import TrainConfig

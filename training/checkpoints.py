@@ -4,7 +4,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,11 @@ class Progress:
         config: its settings.
         epoch: the running one, from 0.
         step: the next one of that epoch, from 0.
-        history: the log's rows of the epochs before.
+        history: the log's rows of the epochs before, whose epochs count from 1.
         images: seen in training by all processes that the run has had.
         seconds: that they have taken for it, validation included.
+        timed_images: images of the steps that did not compile.
+        timed_seconds: that these steps have taken.
         callbacks: names and states of the user's callbacks.
         ended: whether one of them has ended the run before its last epoch.
     """
@@ -50,8 +52,17 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     images: int = 0
     seconds: float = 0.0
+    timed_images: int = 0
+    timed_seconds: float = 0.0
     callbacks: list[State] = field(default_factory=list)
     ended: bool = False
+
+    @property
+    def images_per_second(self) -> float:
+        """Of training alone: without compilation, validation and checkpoints, if that is known."""
+        if self.timed_seconds:
+            return self.timed_images / self.timed_seconds
+        return self.images / self.seconds
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,13 @@ def _read(content: bytes) -> Checkpoint:
         raise
     except Exception as error:  # zipfile has many for a damaged directory
         raise _DamagedError(error) from error
-    return Checkpoint(Progress(**state | {"config": TrainConfig(**state["config"])}), arrays)
+    config, history = TrainConfig(**state["config"]), from_one(state["history"])
+    return Checkpoint(Progress(**state | {"config": config, "history": history}), arrays)
+
+
+def from_one(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """A log from its first epoch on, which has number 1; older runs gave it number 0."""
+    return [row | {"epoch": row["epoch"] - history[0]["epoch"] + 1} for row in history]
 
 
 def require_finite(model: keras.Model, averages: Averages | None = None) -> None:

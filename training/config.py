@@ -114,7 +114,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: str | None = _setting(NETWORK, "Name and version of the recipe behind it.", None)
-    model: str = _setting(NETWORK, "Name of the network, see keras_archs.list_models().")
+    model: str = _setting(NETWORK, "Name of the network, see keras-archs models.")
     model_args: dict[str, Any] = _setting(NETWORK, "The network's own arguments.", {})
     dataset: str = _setting(
         DATA,
@@ -255,7 +255,8 @@ class TrainConfig(BaseModel):
     )
     batch_norm_momentum: float = _setting(
         OPTIMISATION,
-        "Of the moving statistics. Keras' own 0.99 needs thousands of steps to forget its start.",
+        "Momentum of the moving statistics. Keras' own 0.99 needs thousands of steps to forget its"
+        " start.",
         0.9,
         ge=0,
         lt=1,
@@ -265,7 +266,7 @@ class TrainConfig(BaseModel):
         "float32, mixed_float16 or mixed_bfloat16; the classifier stays in float32.",
         "float32",
     )
-    seed: int = _setting(OPTIMISATION, "Of weights, order, dropout and augmentation.", 0, ge=0)
+    seed: int = _setting(OPTIMISATION, "Seed of weights, order, dropout and augmentation.", 0, ge=0)
     deterministic: bool = _setting(
         OPTIMISATION,
         "Compute the same to the last bit each time, on the same machine and versions; slower.",

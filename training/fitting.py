@@ -24,6 +24,7 @@ from .data.image_data import Shape
 from .distribution import open_devices
 from .evaluation import predict
 from .loop import Loop
+from .metrics import Metrics
 from .monitoring import monitors_of, require_tracker
 from .plots import plot_curves
 from .reading import reading
@@ -220,7 +221,7 @@ def _fit_and_evaluate(
     config, folder = run.settings.config, run.folder
     with stopping_at_once(folder.path, _NEXT):
         loop = _make_loop(run, trained, progress)
-        monitors = monitors_of(run, quiet=not trained.devices.is_chief)
+        monitors = monitors_of(run, loop.restarts, quiet=not trained.devices.is_chief)
     with monitors:
         loop.run([*monitors.callbacks, *callbacks])
         taken = loop.progress
@@ -234,7 +235,7 @@ def _fit_and_evaluate(
                 "validation_top1": max(row["val_accuracy"] for row in folder.history()),
                 "epochs": taken.epoch,
                 "training_seconds": round(taken.seconds, 1),
-                "training_images_per_second": round(taken.images / taken.seconds, 1),
+                "training_images_per_second": round(taken.images_per_second, 1),
                 "machine": _machine(),
             }
             title = f"{trained.network.name} on {config.dataset}"
@@ -244,7 +245,7 @@ def _fit_and_evaluate(
     with stop_request(), folder.writing():  # so near to the end
         write_json(folder.metrics, metrics)
         shutil.rmtree(folder.checkpoints.folder)
-    return metrics
+    return Metrics(metrics)
 
 
 def _make_loop(run: Run, trained: Trained, progress: Progress) -> Loop:

@@ -153,7 +153,7 @@ class _Keep(keras.callbacks.Callback):
         require_finite(self.model)
         history = self.progress.history
         logs = {name: float(value) for name, value in sorted((logs or {}).items())}
-        history.append({"epoch": epoch, **logs})
+        history.append({"epoch": epoch + 1, **logs})
         self.progress.epoch = epoch + 1
         self.folder.write_log(history)
         self.folder.save_last(self.network, self.progress.epoch)

@@ -45,7 +45,7 @@ class Loop:
         network: of the same layers, and not compiled: what is saved.
         averages: of its weights, which are validated and saved in their place.
         batches: gives the batches for training from a step of an epoch on.
-        restarts: epochs whose batches are to be asked for anew.
+        restarts: epochs whose batches are to be asked for anew, and whose first step compiles.
         validation: batches.
         validation_steps: in a validation.
         steps: in an epoch.
@@ -64,6 +64,7 @@ class Loop:
     steps: int
     devices: Devices
     _not_finite_at: set[tuple[int, int]] = field(default_factory=set)
+    _compiles: bool = True
     _saved_at: float = 0.0
     _counted_at: float = 0.0
     _callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -92,6 +93,7 @@ class Loop:
             while not self.progress.ended and self.progress.epoch < self.progress.config.epochs:
                 if iterator is None or self.progress.epoch in self.restarts:
                     iterator = iter(self.batches(self.progress.epoch, self.progress.step))
+                    self._compiles = True
                 try:
                     self._train(iterator, hooks, request)
                     self._end_epoch(self._validate(hooks, request), hooks)
@@ -113,9 +115,14 @@ class Loop:
         hooks.on_epoch_begin(progress.epoch)
         for step in range(progress.step, self.steps):
             hooks.on_train_batch_begin(step)
+            began = time.monotonic()
             logs = _floats(self.model.train_function(iterator))
             if self.averages:
                 self.averages.update()
+            if not self._compiles:
+                progress.timed_images += progress.config.batch_size
+                progress.timed_seconds += time.monotonic() - began
+            self._compiles = False
             hooks.on_train_batch_end(step, logs)
             progress.step += 1
             progress.images += progress.config.batch_size
@@ -162,8 +169,8 @@ class Loop:
             require_finite(self.model, self.averages)  # the user's may have changed weights
         # The workers' callbacks have seen the same numbers, but perhaps not the same clock.
         progress.ended = self.devices.agree(due=bool(self.model.stop_training))[1]
-        progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
         with self.folder.writing():
             folder.write_log(progress.history)
             with self._averaged():

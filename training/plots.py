@@ -19,6 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from keras_archs.files import atomic_write
 
 MOST_ANNOTATED_CLASSES = 30
+_LETTERS = 10
+"""Of a title, for each inch."""
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -37,7 +39,7 @@ def plot_curves(history: Sequence[dict[str, float]], title: str, path: Path) -> 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         _draw_curve(axes, history, metric)
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, 10 * _LETTERS))
     _save(figure, path)
 
 
@@ -57,7 +59,7 @@ def curve_svg(history: Sequence[dict[str, float]], metric: str) -> str:
 
 
 def _draw_curve(axes: Axes, history: Sequence[dict[str, float]], metric: str) -> None:
-    epochs = [row["epoch"] + 1 for row in history]
+    epochs = [row["epoch"] for row in history]
     for key, label in ((metric, "training"), (f"val_{metric}", "validation")):
         axes.plot(epochs, [row[key] for row in history], marker="o", label=label)
     axes.set(xlabel="epoch", title=metric)
@@ -81,7 +83,7 @@ def draw_examples(images: np.ndarray, names: Sequence[str]) -> np.ndarray:
         axes.set_axis_off()
     for axes, image, name in zip(figure.axes, images, names, strict=False):
         axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(textwrap.shorten(name, 24), fontsize=8)
+        axes.set_title(_cut(name, 24), fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
 
@@ -95,21 +97,30 @@ def plot_confusion_matrix(
     Colours show the share of each true class, so that rare classes can be read too.
     """
     classes = len(class_names)
-    side = np.clip(0.55 * classes + 3, 5, 20)
+    side = max(5, 0.55 * classes + 3) if classes <= MOST_ANNOTATED_CLASSES else 10
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.7)
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    # The layout keeps a row of its own for it, above the colour bar as well.
+    figure.suptitle(textwrap.fill(title, round(_LETTERS * side)))
     if classes <= MOST_ANNOTATED_CLASSES:
-        axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(classes), class_names)
+        names = [_cut(name, 24) for name in class_names]
+        axes.set_xticks(range(classes), names, rotation=45, ha="right")
+        axes.set_yticks(range(classes), names)
         for row, column in np.ndindex(matrix.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             count = str(matrix[row, column])
             axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
     _save(figure, path)
+
+
+def _cut(name: str, most: int) -> str:
+    """The middle goes: long names often differ at their ends."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -46,9 +46,13 @@ def list_recipes() -> list[Recipe]:
     return sorted(map(_read, files), key=lambda recipe: recipe.name)
 
 
-def recipe_text(name: str) -> str:
-    """The file of a recipe, as it stands."""
-    return _find(name).read_text()
+def read_recipe(name: str | Path) -> Recipe:
+    """A recipe of the package by its name, or that of a `.yaml` file.
+
+    Raises:
+        ValueError: there is no such recipe, or its file is wrong.
+    """
+    return _read(_find(name))
 
 
 @called_as(
@@ -72,7 +76,7 @@ def load_recipe(name: str | Path, **overrides: Any) -> TrainConfig:
     Raises:
         ValueError: there is no such recipe, or it or an override is wrong.
     """
-    recipe = _read(_find(name))
+    recipe = read_recipe(name)
     own = dict(recipe.settings)
     if overrides.get("optimizer", own.get("optimizer")) != own.get("optimizer"):
         own = {key: value for key, value in own.items() if key not in OF_OPTIMIZER}

@@ -22,6 +22,7 @@ from .data import ImageData, make_batches, open_dataset, steps_in_epoch
 from .data.encoded import readable
 from .data.image_data import Announce, Shape
 from .evaluation import Predictions, measure, predict
+from .metrics import Metrics
 from .plots import plot_confusion_matrix
 from .progressive import Stage
 from .reporting import write_report
@@ -44,6 +45,10 @@ class Run:
     folder: RunFolder
     settings: Settings
     data: ImageData
+
+    def __repr__(self) -> str:
+        config = self.settings.config
+        return f"<Run {str(self.folder.path)!r}: {config.model} on {config.dataset}>"
 
     @property
     def family(self) -> Family:
@@ -199,7 +204,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         ValueError: the test images cannot be read any more.
     """
     with readable(run.settings.config.dataset):
-        return measured(run, run.model())[0]
+        return Metrics(measured(run, run.model())[0])
 
 
 @called_as("training.report('runs/first')")

@@ -18,7 +18,7 @@ import keras
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write, put_in_place, remove_parts, require_local
 
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, from_one
 from .config import TrainConfig
 from .stopping import TrainingStopped
 
@@ -185,16 +185,15 @@ class RunFolder:
                 f"{str(self.path)!r} holds no run: {self.settings.name} is missing. A run folder is"
                 " made by training."
             )
-        try:
+        with _undamaged(self.settings):
             content = json.loads(self.settings.read_text())
+            height, width, channels = content["input_shape"]
             return Settings(
                 TrainConfig(**content["config"]),
-                tuple(content["input_shape"]),
+                (height, width, channels),
                 tuple(content["class_names"]),
                 content.get("images"),
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{str(self.settings)!r} is damaged: {error!r}.") from error
 
     def load_best(self) -> keras.Model:
         """The best model. Raises a ValueError if there is none yet, or its file is damaged."""
@@ -210,19 +209,27 @@ class RunFolder:
             raise InputError(f"{str(self.best)!r} cannot be read: {reason}") from error
 
     def read_metrics(self) -> dict[str, Any]:
-        """Raises a ValueError unless the run is finished."""
+        """Raises a ValueError if the run is not finished or its metrics cannot be read."""
         if not self.metrics.is_file():
             raise InputError(
                 f"The run in {str(self.path)!r} is not finished; --resume goes on with it."
             )
-        return json.loads(self.metrics.read_text())
+        with _undamaged(self.metrics):
+            metrics = json.loads(self.metrics.read_text())
+            metrics["machine"]  # the last of them
+            return metrics
 
     def history(self) -> list[dict[str, float]]:
-        """The log, one entry an epoch."""
-        with self.log.open(newline="") as file:
-            return [
+        """The log, one entry an epoch; they count from 1.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        with _undamaged(self.log), self.log.open(newline="") as file:
+            rows = [
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
             ]
+            return from_one(rows)
 
     def write_log(self, history: Sequence[dict[str, float]]) -> None:
         text = io.StringIO(newline="")
@@ -258,6 +265,19 @@ class RunFolder:
                 put_in_place(self.beside, self.best)
             finally:
                 self.beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    """Raises an InputError where a file of a run does not hold what training has written."""
+    try:
+        yield
+    except InputError as error:  # of settings that are not allowed
+        raise InputError(f"{str(file)!r}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(file)!r} is damaged: {error!r}.") from error
 
 
 def write_json(path: Path, content: Any) -> None:

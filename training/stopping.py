@@ -16,7 +16,10 @@ class TrainingStopped(Exception):  # noqa: N818  # as often asked for as not
 
     Attributes:
         exit_code: of the process, if it is to end for it.
+        headline: of the line on stderr that the command line ends with.
     """
+
+    headline = "Stopped"
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)

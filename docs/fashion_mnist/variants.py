@@ -66,11 +66,13 @@ def run(family: str, dataset: str, epochs: int | None, out: Path) -> dict[str, A
 
 def _train(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     metrics = training.train(training.load_recipe("fast", **settings), out, overwrite=True)
+    run = training.load_run(out)
+    images = metrics["epochs"] * run.steps * run.settings.config.batch_size
     return {
         "network": metrics["model"],
         "epochs": metrics["epochs"],
         "test_top1": round(metrics["test_top1"], 4),
         "minutes": round(metrics["training_seconds"] / 60, 1),
-        "images_per_second": metrics["training_images_per_second"],
+        "images_per_second": round(images / metrics["training_seconds"], 1),
         "parameters": metrics["parameters"],
     }

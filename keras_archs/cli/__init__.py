@@ -2,96 +2,79 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import tensorflow as tf
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-import keras_archs
-
-from .. import exporting, tflite_export, training
+from .. import exporting, training
 from ..errors import InputError
-from ..tflite_export.predict import predict as run_predict
-from ..training.recipes import list_recipes, recipe_text
 from . import data_commands
+from .command import Command
 from .export_command import export
 from .tables import print_reports, print_training
-from .train_command import train
+from .train_command import TrainCommand, train
 
+# Plain text: rich cuts names of options that a line does not hold, and takes [beam] for markup.
 app = typer.Typer(
-    help="Train image classifiers and ship them as TFLite files.",
-    no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command(no_args_is_help=True)(train)
-app.command(no_args_is_help=True)(export)
+app.command(cls=TrainCommand)(train)
+app.command(cls=Command)(export)
 app.add_typer(data_commands.app, name="data")
 
 
-def main() -> None:
-    """Runs the command line; bad input ends in one line on stderr and exit code 2."""
+def run(name: str, arguments: Sequence[str]) -> int | None:
+    """Runs a command and returns its exit code, None for 0.
+
+    Raises:
+        InputError: an argument does not do, or there is not enough memory.
+        ParityError, TrainingStopped: of export and training, with exit codes of their own.
+    """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
         try:
-            code = app(prog_name="keras-archs", standalone_mode=False)
-        except InputError as error:
-            code = _refuse(str(error))
+            return app([name, *arguments], prog_name="keras-archs", standalone_mode=False)
         except typer.TyperException as error:
-            code = _refuse(error.format_message(), error.__cause__)
-        except tflite_export.ParityError as error:
-            print("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
-            code = 3
-        except training.TrainingStopped as stop:
-            print(f"Stopped: {stop}", file=sys.stderr)
-            code = stop.exit_code
-        except (KeyboardInterrupt, typer.Abort):
-            code = 130
-    sys.exit(code)
+            raise InputError(_told(error)) from error
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"There is not enough memory or space. {reason}".strip()) from error
 
 
-def _refuse(message: str, cause: BaseException | None = None) -> int:
-    if isinstance(cause, ValidationError):  # Typer leaves out what was given.
+def _told(error: typer.TyperException) -> str:
+    message = error.format_message().removesuffix(".")
+    if isinstance(cause := error.__cause__, ValidationError):  # typer leaves out what was given
         message += f", got {cause.errors()[0]['input']!r}"
-    print(f"Error: {message}", file=sys.stderr)
-    return 2
+    context = getattr(error, "ctx", None)
+    return f"{message}. See {context.command_path} --help." if context else f"{message}."
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def predict(context: typer.Context) -> None:
-    """Name what is on pictures, by an exported TFLite file.
-
-    keras-archs predict model.tflite cat.jpg
-    """
-    # Its arguments are its own, for the installed command runs it without this module.
-    run_predict(context.args)
-
-
-@app.command(no_args_is_help=True)
+@app.command(cls=Command)
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
 ) -> None:
-    """Write a finished run's report, one HTML file for any browser, anew.
+    """Write a finished run's report anew, one HTML file.
 
-    It comes to RUN/report.html. Training writes it as well.
+    It comes to RUN/report.html and opens in any browser. Training writes it as well.
     """
     print(training.report(run))
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder that the run is written to.")] = Path(
         "runs/demo"
     ),
 ) -> None:
-    """The whole way on the shipped images: train MobileNet 0.5, export and check four files.
+    """Train on the shipped images, export and check four files.
 
-    Replaces the run of an earlier demo in the folder.
+    The run of an earlier demo in the folder is replaced.
     """
     config = training.TrainConfig(
         model="mobilenet",
@@ -105,25 +88,3 @@ def demo(
     made = [exporting.export(str(out), kind)[1] for kind in ("none", "float16", "dynamic", "int8")]
     print_reports(run.folder.exports, [each.report for each in made if each.report])
     print(f"Pictures: {run.folder.curves}\n          {run.folder.confusion_matrix}")
-
-
-@app.command()
-def models(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'resnet*'.")] = "*",
-) -> None:
-    """List the networks by name."""
-    print("\n".join(keras_archs.list_models(pattern)))
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Recipe to print.", show_default=False)] = None,
-) -> None:
-    """List the recipes of training, or print one to read or to change."""
-    if name:
-        print(recipe_text(name), end="")
-        return
-    table = Table("recipe", "version", "source", "what for")
-    for each in list_recipes():
-        table.add_row(each.name, str(each.version), each.source, each.description.split(". ")[0])
-    Console().print(table)

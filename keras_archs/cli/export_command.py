@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import exporting, tflite_export
+from ..display import byte_size
 from ..tflite_export.lowering import MIN_REPRESENTATIVE
 from .tables import print_reports
 
@@ -33,7 +34,7 @@ def export(
     ] = False,
     keep_float: Annotated[
         list[str] | None,
-        typer.Option(metavar="LAYER", help="Not to be quantized. May be repeated."),
+        typer.Option(metavar="LAYER", help="A layer that is not quantized. May be repeated."),
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Print which layers lose the most.")
@@ -50,7 +51,10 @@ def export(
         str | None, typer.Option(help="Input and output of int8: int8, uint8 or float32.")
     ] = None,
     scores: Annotated[
-        str, typer.Option(help="The network's, as in model, or logits or probabilities.")
+        str,
+        typer.Option(
+            help="What the file gives: model (what the network does), logits or probabilities."
+        ),
     ] = "model",
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Let the file take 0..255 and preprocess itself.")
@@ -60,7 +64,7 @@ def export(
     ] = False,
     dataset: Annotated[
         str | None,
-        typer.Option(help="As for train, to calibrate and test on; of a run its own if not given."),
+        typer.Option(help="The dataset to calibrate and test on, as for train. A run has its own."),
     ] = None,
     data_dir: Annotated[
         str | None, typer.Option(help="Where TFDS keeps its datasets.", metavar="PATH")
@@ -86,7 +90,7 @@ def export(
         ),
     ] = 300,
     calibration_seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Draws them, of all classes alike.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of their draw, of all classes alike.")
     ] = 0,
     test_images: Annotated[
         int, typer.Option(min=1, help="Most test images to compare Keras and TFLite on.")
@@ -96,10 +100,11 @@ def export(
         bool, typer.Option("--overwrite", help="Replace an earlier file of this kind.")
     ] = False,
 ) -> None:
-    """Write a network as a TFLite file that is checked against the Keras model.
+    """Write a TFLite file of a network, checked against the network.
 
-    A run's file and its report (JSON) come to RUN/export/. A file too far from the Keras model ends
-    in exit code 3 and is kept aside as NAME.rejected.tflite.
+    A run's file comes to RUN/export/, beside it its report (JSON) and a page for any browser
+    (HTML). A file too far from the Keras model ends in exit code 3 and is kept aside as
+    NAME.rejected.tflite.
 
     keras-archs export runs/first --quantize int8
     """
@@ -130,7 +135,9 @@ def export(
         print_reports(file.parent, [made.report])
     elif made.stand_in:
         print(
-            f"{file}: {len(made.content) / 1e6:.2f} MB. Without --dataset it was tried on"
+            f"{file}: {byte_size(len(made.content))}. Without --dataset it was tried on"
             f" {made.stand_in.images} generated images: its probabilities deviate from Keras'"
             f" by {100 * made.stand_in.deviation:.2g}%."
         )
+    if (page := file.with_suffix(".html")).exists():
+        print(f"Page: {page}")

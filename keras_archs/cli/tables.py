@@ -5,14 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .. import tflite_export
 
 
+def print_table(table: Table) -> None:
+    """With its texts as they are: a class or folder may well be named `[red]`."""
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
 def print_training(out: Path, metrics: dict[str, Any]) -> None:
     """Of a finished run in folder `out`."""
-    table = Table(title=f"{metrics['model']} on {metrics['dataset']}", show_header=False)
+    title = f"{metrics['model']} on {metrics['dataset']}"
+    columns = Column(), Column(overflow="fold")  # a path has no spaces to break it at
+    table = Table(*columns, title=title, show_header=False)
     table.add_row("test top-1", f"{metrics['test_top1']:.2%} of {metrics['test_images']:,} images")
     table.add_row("parameters", f"{metrics['parameters'] / 1e6:.2f} million")
     table.add_row("multiply-adds", f"{metrics['multiply_adds'] / 1e6:.1f} million for an image")
@@ -20,20 +27,20 @@ def print_training(out: Path, metrics: dict[str, Any]) -> None:
     table.add_row("training", f"{metrics['training_seconds']:.0f} s, {speed}")
     table.add_row("run", str(out))
     table.add_row("report", str(out / "report.html"))
-    Console().print(table)
+    print_table(table)
 
 
 def print_reports(folder: Path, reports: Sequence[tflite_export.Report]) -> None:
     """Of the files in a folder, and what was kept in float cost."""
     table = Table(
-        *reports[0].row(),
+        *(Column(name, overflow="fold") for name in reports[0].row()),
         title=f"TFLite files in {folder}",
         caption=reports[0].conditions(),
         caption_justify="left",
     )
     for report in reports:
         table.add_row(*report.row().values())
-    Console().print(table)
+    print_table(table)
     for report in reports:
         if report.kept_float:
             print(report.price())

@@ -12,10 +12,48 @@ import typer
 from .. import training
 from ..errors import InputError
 from ..files import local_path
+from ..training.recipes import read_recipe
 from ..training.run_folder import RunFolder
+from .command import Command, missing_error
 from .tables import print_training
 
-_METAVARS = {int: "INTEGER", float: "FLOAT", str: "TEXT", Path: "PATH", NoneType: "none"}
+_METAVARS = {int: "<int>", float: "<float>", str: "<str>", Path: "<path>", NoneType: "none"}
+_COMMON = (
+    *("model", "dataset", "out", "recipe", "alpha", "image_size", "init", "epochs", "batch_size"),
+    *("learning_rate", "augment", "precision", "overwrite", "resume", "help", "help_all"),
+)
+"""The options of the short help, in its order."""
+
+
+class TrainCommand(Command):
+    """A command with more options than a screen has lines: its help shows the common ones."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        options: dict[Any, Any] = {each.name: each for each in self.get_params(ctx)}
+        if ctx.params.get("help_all"):
+            panels: dict[str, list[Any]] = {}
+            for option in options.values():
+                panel = option.rich_help_panel or "Options"
+                panels.setdefault(panel, []).append(option.get_help_record(ctx))
+        else:
+            common = [options[name].get_help_record(ctx) for name in _COMMON]
+            panels = {"Options": [(name, _first_sentence(text)) for name, text in common]}
+        for panel, records in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)
+
+
+def _first_sentence(text: str) -> str:
+    """The rest is for the long help; what typer adds in brackets stays."""
+    description, gap, extra = text.partition("  [")
+    return description.partition(". ")[0].removesuffix(".") + gap + extra
+
+
+def _print_all(context: typer.Context, asked: bool) -> None:
+    if asked:
+        context.params["help_all"] = True
+        print(context.get_help())
+        raise typer.Exit
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,7 +71,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
         shown = [kind for kind in kinds if kind is not str or Path not in kinds]
         extra: Any = field.json_schema_extra
         option = typer.Option(
-            help=field.description,
+            help=f"{field.description}{'  [required]' if required else ''}",
             rich_help_panel=extra["panel"],
             metavar="|".join(_METAVARS[kind] for kind in shown) if NoneType in kinds else None,
         )
@@ -53,7 +91,9 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @_with_settings
 def train(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder that the run is written to.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that the run is written to.  [required]")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that the folder holds.")
     ] = False,
@@ -97,12 +137,27 @@ def train(
             rich_help_panel="Network",
         ),
     ] = None,
+    help_all: Annotated[  # noqa: ARG001  # its callback answers
+        bool,
+        typer.Option(
+            "--help-all",
+            help="Show all options and all about them.",
+            is_eager=True,
+            callback=_print_all,
+        ),
+    ] = False,
     **settings: Any,
 ) -> None:
-    """Train a network, evaluate it, and keep the model, logs, metrics and plots in a folder.
+    """Train a network into a folder: model, logs, metrics and plots.
 
-    keras-archs train --model mobilenet --alpha 0.5 --dataset fashion_mnist_small --out runs/first
+    keras-archs train --model mobilenet --dataset fashion_mnist_small --out runs/a
     """
+    needed = ["out"] if resume or resume_from else ["model", "dataset", "out"]
+    known = {"out": out, **settings}
+    own = read_recipe(recipe).settings if recipe else {}
+    if names := [f"--{name}" for name in needed if known[name] is None and name not in own]:
+        raise missing_error(context, names)
+    assert out is not None  # no recipe has it
     model_args = dict(map(_parse_model_arg, model_arg or []))
     if alpha is not None:
         model_args["alpha"] = alpha

@@ -1,5 +1,6 @@
 """What the command line keeps off its output, and what it must not."""
 
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,35 @@ def test_a_closed_stderr_is_no_error():
     program = "os.close(2)\nwith quiet() as past: print('told', file=past)\nprint('done')"
     done = run(program)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "silent"),
+    [
+        ("sys.argv[0] = '/usr/bin/keras-archs'", True),
+        ("sys.argv[0] = '-m'", True),
+        ("sys.modules['ipykernel'] = sys", True),
+        ("sys.argv[0] = '-m'; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'", True),
+        ("sys.argv[0] = '-m'; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'", False),
+        ("pass", False),
+    ],
+)
+def test_what_the_import_of_tensorflow_says(before, silent):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    program = f"import os, sys; {before}; import keras_archs"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    assert (done.stderr == "") == silent
+
+
+def test_the_results_of_a_cell_hold_no_notes():
+    cell = "import sys, warnings; sys.modules['ipykernel'] = sys\n"
+    cell += "from keras_archs.quiet import quiet_in_notebook\n"
+    cell += "with quiet_in_notebook(): os.write(2, b'note')\n"
+    assert "note" not in run(f"{cell}print('done', file=sys.stderr)").stderr
+    assert "note" in run(cell.replace("'ipykernel'", "'ipython'")).stderr
 
 
 def run(program):

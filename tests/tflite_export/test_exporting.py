@@ -1,6 +1,7 @@
 """Files from .keras files and datasets, by the command line's own function."""
 
 import errno
+import html
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tests.training.runs import tiny_config, write_images
 from tests.training.tiny_net import registered
-from tflite_export import Classifier, ParityError, read_metadata
+from tflite_export import Classifier, ParityError, Snippets, read_metadata
 from tflite_export.predict import predict
 
 CLASSES = ("across", "diagonal", "down", "other")
@@ -60,12 +61,14 @@ def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
     assert report["keras_top1"] >= 0.8  # only if images and labels fit
     assert report["agreement"] == made.report.agreement
     assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "model.html",
         "model.json",
-        "model.md",
         "model.tflite",
     ]
-    page = path.with_suffix(".md").read_text()
-    for part in (f"{report['agreement']:.2%}", "Softmax", "```python", "```kotlin", "127.5f"):
+    page = html.unescape(path.with_suffix(".html").read_text())
+    programs = Snippets.of(made.content, path.name)
+    assert all(text in page for text in (programs.python, programs.cpp, programs.kotlin))
+    for part in (f"{report['agreement']:.2%}", "Softmax", "<h1>model.tflite</h1>", "127.5f"):
         assert part.lower() in page.lower()
     found = read_metadata(made.content)
     assert (found.mean, found.scale, found.image_shape) == ((127.5,), 127.5, SHAPE)
@@ -89,7 +92,20 @@ def test_nothing_is_left_of_an_earlier_file(export, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("model.json", '{"class_name": "Functional"}'), ("model.md", "# Mine")]
+    ("page", "stays"), [("# model.tflite\n\n| quantize |", False), ("# My model\n", True)]
+)
+def test_the_markdown_page_of_an_earlier_version_goes_with_its_file(export, tmp_path, page, stays):
+    beside = tmp_path / "model.md"
+    beside.write_text(page)
+    export("none")
+    assert beside.read_text() == page, "nothing was replaced"
+    export("none", overwrite=True)
+    assert beside.exists() == stays
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.json", '{"class_name": "Functional"}'), ("model.html", "<h1>model.tflite</h1>")],
 )
 def test_files_that_are_not_of_an_export_stay(export, tmp_path, name, content):
     mine = tmp_path / name
@@ -299,7 +315,7 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "open_source", None)  # nothing is opened
     (tmp_path / "folder.tflite").mkdir()
     (tmp_path / "old.tflite").write_bytes(b"old")
-    (tmp_path / "notes.md").write_bytes(b"mine")
+    (tmp_path / "notes.html").write_bytes(b"mine")
     (tmp_path / "far.rejected.json").mkdir()
     for name, message in {
         "missing/model.tflite": "existing folder",
@@ -309,12 +325,12 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
         "folder.tflite": "is a folder",
         "far.tflite": r"far\.rejected\.json' is a folder",
         "old.tflite": "exists",
-        "notes.tflite": r"notes\.md' beside it is not of an earlier export",
+        "notes.tflite": r"notes\.html' beside it is not of an earlier export",
     }.items():
         with pytest.raises(InputError, match=message):
             export("int8", out=tmp_path / name)
     assert (tmp_path / "old.tflite").read_bytes() == b"old"
-    assert (tmp_path / "notes.md").read_bytes() == b"mine"
+    assert (tmp_path / "notes.html").read_bytes() == b"mine"
 
 
 def test_a_model_that_takes_pixels_needs_no_word_on_preprocessing(place, tmp_path, trained):

@@ -104,7 +104,7 @@ def test_auto_keeps_the_two_layers_at_the_lopsided_map_in_float(lopsided, refuse
     assert made.report.agreement >= BOUNDS["int8"].min_agreement
     price = len(made.content) - len(refused.content)
     assert made.report.kept_float_bytes == price > 0
-    assert f"{price / 1e6:.2f} MB" in made.report.price()
+    assert f"They cost {price / 1e3:.1f} kB" in made.report.price()
     assert "first" in made.report.price()
 
 

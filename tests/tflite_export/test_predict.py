@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 import tflite_export
-from keras_archs import cli
 from tests.tflite_export.files import NAMES, file_of, metadata
 from tflite_export import Classifier, attach
 from tflite_export.images import read_image
+from tflite_export.main import main
 
 # What a user of a file need not have installed: importing any of these fails. `keras_archs` is
 # there, for the package brings it, but cannot be imported without Keras.
@@ -188,7 +188,7 @@ def test_the_whole_command_line_has_it_as_well(folder, monkeypatch, capfd, argum
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["keras-archs", *arguments.split()])
     with pytest.raises(SystemExit) as stop:
-        cli.main()
+        main()
     printed = "".join(capfd.readouterr())
     assert (stop.value.code or 0) == code
     assert [word for word in words if word not in printed] == []

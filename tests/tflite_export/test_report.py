@@ -1,11 +1,13 @@
 """The report against counts of its own, and what quantization costs a trained network."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from keras_archs.display import byte_size
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import SHAPE, stripes
 from tflite_export import KINDS, Classifier, convert
@@ -76,9 +78,30 @@ def test_table_shows_the_figures(int8):
     report = int8.report
     row = report.row()
     assert row["top-1"] == f"{100 * report.tflite_top1:.2f}%"
-    assert row["size"].startswith(f"{len(int8.content) / 1e6:.2f}")
+    assert row["size"] == f"{len(int8.content) / 1e3:.1f} kB"
     for part in ("50 images", "threads: 2", report.processor, keras.__version__):
         assert part in report.conditions()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.0 kB"), (862_417, "862.4 kB"), (-3_500, "-3.5 kB"), (1_000_000, "1.00 MB")],
+)
+def test_sizes_below_a_megabyte_are_in_kilobytes(count, text):
+    assert byte_size(count) == text
+
+
+def test_a_notebook_shows_figures_and_no_bytes(int8):
+    untested = replace(int8, report=None, kept_float=("<b>",))
+    tables = [each._repr_html_() for each in (int8, int8.report, untested)]
+    for each in (int8, int8.report, untested):
+        assert "int8" in repr(each)
+        assert f"{len(int8.content) / 1e3:.1f} kB" in repr(each)
+        assert len(repr(each)) < 250
+    assert "not tested" in repr(untested)
+    assert tables[0] == tables[1]
+    assert f"<td>{int8.report.agreement:.2%}</td>" in tables[0]
+    assert "<td>&lt;b&gt;</td>" in tables[2]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 import training
-from keras_archs import cli
 from tests.training.tiny_net import registered
+from tflite_export.main import main
 
 COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 STEPS = 6
@@ -94,7 +94,7 @@ def _command(words: list[str], printed: Path, before: Callable[[], None] | None)
     if before:
         before()
     with registered():
-        cli.main()
+        main()
 
 
 def wait_for(condition: Callable[[], Any], process: Any) -> None:
@@ -121,4 +121,4 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(a, b)
     assert (one / "log.csv").read_text() == (other / "log.csv").read_text()
     history = training.load_run(one).folder.history()
-    assert [row["epoch"] for row in history] == list(range(len(history)))
+    assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))

@@ -78,7 +78,7 @@ def test_early_stopping_ends_a_resumed_run_where_it_ends_others(config, tmp_path
     whole, out, counter = tmp_path / "whole", tmp_path / "run", Counter()
     metrics = training.train(config, whole, callbacks=[early(), counter])
     assert metrics["epochs"] == PATIENCE + 1
-    assert epochs_of(whole) == list(range(PATIENCE + 1))
+    assert epochs_of(whole) == list(range(1, PATIENCE + 2))
     assert counter.steps == 3 * (PATIENCE + 1)
     assert counter.hooks == ["epoch begin", "test begin", "epoch end", "train end"]
     assert (whole / "report.html").is_file()

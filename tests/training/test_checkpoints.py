@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from training import TrainConfig, TrainingStopped
 from training.checkpoints import Checkpoints, Progress
+from training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,28 @@ def two(tmp_path_factory):
 @pytest.fixture
 def folder(two, tmp_path):
     return Path(shutil.copytree(two, tmp_path / "checkpoints"))
+
+
+def test_the_log_of_an_older_run_counted_from_0(folder):
+    newest = max(folder.iterdir())
+    with zipfile.ZipFile(newest) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    state = json.loads(files["state.json"])
+    state["history"] = [{"epoch": epoch, "loss": 1.0 - epoch} for epoch in range(2)]
+    for name in ("timed_images", "timed_seconds"):  # were not there then
+        del state[name]
+    with zipfile.ZipFile(newest, "w") as archive:
+        for name, data in (files | {"state.json": json.dumps(state)}).items():
+            archive.writestr(name, data)
+    progress = Checkpoints(folder).load().progress
+    assert progress.history == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.0}]
+
+    run = RunFolder(folder.parent)
+    run.log.write_text("epoch,loss\n0,1.0\n1,0.0\n")
+    assert run.history() == progress.history
+    run.write_log(progress.history)  # as a resumed run does
+    assert run.log.read_text().split() == ["epoch,loss", "1,1.0", "2,0.0"]
+    assert run.history() == progress.history
 
 
 def content(folder):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_archs import cli
 from keras_archs.errors import InputError
 from tests.training.test_data_files import encoded, record, write_folder, write_records
+from tflite_export.main import main
 from training.data import open_dataset
 from training.data.prepare import prepare
 
@@ -101,7 +101,7 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
     def command(*words):
         monkeypatch.setattr(sys, "argv", ["keras-archs", "data", "prepare", photos, *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         return ended.value.code, capsys.readouterr()
 
     out = tmp_path / "shards"

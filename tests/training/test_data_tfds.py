@@ -10,8 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from keras_archs import cli
 from keras_archs.errors import InputError
+from tflite_export.main import main
 from training.config import TrainConfig
 from training.data import open_dataset
 
@@ -169,7 +169,7 @@ def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
     monkeypatch.setattr(f"keras_archs.cli.{called}", stop)
     monkeypatch.setattr(sys, "argv", ["keras-archs", *words.split(), "--data-dir", "gs://bucket/x"])
     with pytest.raises(SystemExit):
-        cli.main()
+        main()
     assert given == ["gs://bucket/x"]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import keras_archs
@@ -13,7 +14,7 @@ from keras_archs.exporting import export
 from keras_archs.files import local_path
 from tests.training.runs import tiny_config
 from tflite_export.predict import predict
-from training.recipes import load_recipe, recipe_text
+from training.recipes import load_recipe, read_recipe
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_weights(home):
 
 
 def test_recipes(home):
-    (home / "mine.yaml").write_text(recipe_text("finetune"))
+    (home / "mine.yaml").write_text(yaml.safe_dump(read_recipe("finetune").model_dump()))
     assert load_recipe("~/mine.yaml", model="mobilenet", dataset="d")
 
 

@@ -23,7 +23,7 @@ import training
 from keras_archs.errors import InputError
 from training import monitoring
 from training.config import TrainConfig
-from training.monitoring import console, speedometer
+from training.monitoring import bars, console, speedometer
 from training.monitoring.examples import augmented_examples
 from training.monitoring.tensorboard import drop_events
 from training.monitoring.tracking import MLflow
@@ -117,7 +117,7 @@ def test_tensorboard_has_each_epoch_once(resumed):
             assert steps == sorted(set(steps)), tag
     training_, validation = (events(out / "tensorboard" / part) for part in parts)
     for row in training.load_run(out).folder.history():
-        epoch = row["epoch"]
+        epoch = row["epoch"] - 1  # TensorBoard's steps count from 0, as those of Keras do
         for name in ("loss", "accuracy"):
             assert training_[f"epoch_{name}"][epoch] == pytest.approx(row[name])
             assert validation[f"epoch_{name}"][epoch] == pytest.approx(row[f"val_{name}"])
@@ -180,8 +180,9 @@ def test_wandb_gets_one_run(resumed):
     assert (first["name"], first["project"]) == ("first", "keras-archs")
     assert first["config"]["model_args"] == {"alpha": 0.5}
     for row in training.load_run(out).folder.history():
-        assert wandb.sent[row["epoch"]]["val_accuracy"] == pytest.approx(row["val_accuracy"])
-        assert "learning_rate" in wandb.sent[row["epoch"]]
+        sent = wandb.sent[row["epoch"] - 1]
+        assert sent["val_accuracy"] == pytest.approx(row["val_accuracy"])
+        assert "learning_rate" in sent
     assert wandb.summary["test_top1"] == metrics["test_top1"]
     media = {"curves": b"PNG", "confusion_matrix": b"PNG", "report": "<!doctype html>"}
     assert wandb.saved == [media]
@@ -325,7 +326,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = 100.0
         clocks = dict.fromkeys(("perf_counter", "monotonic"), lambda: self.now)
-        for module in (speedometer, console):
+        for module in (speedometer, console, bars):
             monkeypatch.setattr(module, "time", types.SimpleNamespace(**clocks))
 
 
@@ -352,6 +353,7 @@ def show(monkeypatch):
         for epoch in range(2):
             call("on_epoch_begin", epoch)
             for step in range(3):
+                call("on_train_batch_begin", step)
                 clock.now += 2 if epoch or step else 10
                 call("on_train_batch_end", step, {"accuracy": 0.5, "loss": 1 / (step + 1)})
                 lefts.append(speed.seconds_left)
@@ -385,6 +387,84 @@ def test_lines_of_a_log_file(show, monkeypatch):
     assert lefts == [None, 8, 6, 2 * 10 / 3, 1 * 12 / 4, 0]
 
 
+def test_speed_is_that_of_steps_alone(monkeypatch):
+    """Steps of 20 images in 2 s; the first of two epochs compile, all are followed by a pause."""
+    clock, speeds = Clock(monkeypatch), []
+    speed = monitoring.Speedometer(20, restarts=[0, 2])
+    speed.set_params({"epochs": 4, "steps": 3})
+    for epoch in range(4):
+        speed.on_epoch_begin(epoch)
+        for step in range(3):
+            assert speed.compiles == (step == 0 and epoch in (0, 2))
+            speed.on_train_batch_begin(step)
+            clock.now += 50 if speed.compiles else 2
+            speed.on_train_batch_end(step)
+            speeds.append(speed.images_per_second)
+            clock.now += 100  # such as a checkpoint
+    assert speeds == [None] + 11 * [10]
+
+
+class FakeOutput:
+    """What IPython's `display` gives, and all that it was told to show."""
+
+    def __init__(self, content):
+        self.shown = [content]
+
+    def update(self, content, raw):
+        assert raw
+        self.shown.append(content)
+
+
+def test_bar_of_a_notebook(show, monkeypatch, capsys):
+    """IPython draws it alone; there are no widgets."""
+    outputs = []
+
+    def display(content, raw, display_id):
+        assert raw
+        assert display_id
+        outputs.append(FakeOutput(content))
+        return outputs[-1]
+
+    for name in ("IPython", "IPython.display"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(display=display))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    show(stop_behind=99)
+    (output,) = outputs
+    plain, rich = ([each[f"text/{kind}"] for each in output.shown] for kind in ("plain", "html"))
+    assert plain == [
+        "Epoch 1/2  0/3  compiling",
+        "Epoch 1/2  1/3  loss 1.000 accuracy 0.500",
+        "Epoch 1/2  2/3  loss 0.500 accuracy 0.500 10 images/s ETA 0:00:08",
+        "Epoch 1/2  3/3  loss 0.333 accuracy 0.500 10 images/s ETA 0:00:06",
+        "Epoch 1/2  3/3  validation",
+        "Epoch 2/2  0/3  ",
+        "Epoch 2/2  1/3  loss 1.000 accuracy 0.500 10 images/s ETA 0:00:07",
+        "Epoch 2/2  2/3  loss 0.500 accuracy 0.500 10 images/s ETA 0:00:03",
+        "Epoch 2/2  3/3  loss 0.333 accuracy 0.500 10 images/s ETA 0:00:00",
+        "Epoch 2/2  3/3  validation",
+        "",
+    ]
+    assert '<progress value="2" max="3">' in rich[2]
+    assert capsys.readouterr().out.splitlines() == [
+        "Epoch 1/2  loss 0.2500  accuracy 0.5000  val_loss 0.1250  10 images/s  18 s",
+        "Epoch 2/2  loss 0.2500  accuracy 0.5000  val_loss 0.1250  10 images/s  10 s",
+    ]
+
+
+def test_bar_of_a_notebook_is_not_drawn_for_each_of_many_steps(monkeypatch):
+    clock, outputs = Clock(monkeypatch), []
+    display = lambda content, **_: outputs.append(FakeOutput(content)) or outputs[-1]  # noqa: E731
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    bar = bars.NotebookBar(1000)
+    for step in range(1001):
+        bar.show("Epoch 1/1", step, "")
+        clock.now += 0.01
+    assert 40 < len(outputs[0].shown) < 60
+    assert "1000/1000" in outputs[0].shown[-1]["text/plain"]
+
+
 def read_all(terminal, into):
     """Until its other end is closed, which Linux reports as an error."""
     with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as file:
@@ -412,6 +492,7 @@ def test_bar_of_a_terminal(show, monkeypatch, stop_behind, frame):
     if stop_behind > 6:
         assert "Epoch 2/2  loss 0.2500  accuracy 0.5000  val_loss 0.1250  10 images/s" in text
     assert "Epoch 1/2  loss 0.2500" in text
+    assert re.search(r"0/3\S* compiling", text)
     # Warnings have lines of their own above the bar, which goes in the end, the cursor there again.
     assert len(re.findall(r"(?:\n|\x1b\[2K)careful\r\n", text)) == min(stop_behind, 6)
     assert re.search(f"{frame}\r\n\x1b\\[\\?25h\r\x1b\\[1A\x1b\\[2K$", text)

@@ -9,9 +9,9 @@ import yaml
 
 import keras_archs
 import training
-from keras_archs import cli
+from tflite_export.main import main
 from training import monitoring
-from training.recipes import list_recipes, recipe_text
+from training.recipes import list_recipes, read_recipe
 
 MODELS = {
     "imagenet-mobilenet": ["mobilenet", "mobilenetv2"],
@@ -115,7 +115,7 @@ def test_what_is_too_long_for_the_epochs_is_shortened(recwarn, name, model, chan
     config = training.load_recipe(name, model=model, dataset="any", **changes)
     assert config.warmup_epochs == pytest.approx(warmup)
     assert decay is None or config.decay_epochs == pytest.approx(decay)
-    own = yaml.safe_load(recipe_text(name))["settings"]
+    own = read_recipe(name).settings
     shortened = [key for key in ("warmup_epochs", "decay_epochs") if key in own]
     shortened = [key for key in shortened if getattr(config, key) < own[key]]
     told = [str(warning.message) for warning in recwarn if name in str(warning.message)]
@@ -134,7 +134,7 @@ def test_a_warm_up_of_ones_own_is_not_shortened():
 
 
 def write(path, **changes):
-    content = yaml.safe_load(recipe_text("fast")) | changes
+    content = read_recipe("fast").model_dump() | changes
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
     return path
 
@@ -177,7 +177,7 @@ def call(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["keras-archs", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "120")
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         return stop.value.code or 0, *capfd.readouterr()
 
     return run
@@ -267,7 +267,7 @@ def test_command_line_lists_and_prints(call):
     code, out, _ = call("recipes")
     assert code == 0
     assert all(re.search(rf"\b{name}\b", out) for name in MODELS)
-    assert call("recipes", "finetune")[1] == recipe_text("finetune")
+    assert yaml.safe_load(call("recipes", "finetune")[1]) == read_recipe("finetune").model_dump()
     code, _, err = call("recipes", "finetuned")
     assert code == 2
     assert "Did you mean 'finetune'" in err

@@ -16,8 +16,10 @@ from PIL import Image
 
 from training.config import TrainConfig
 from training.data import Examples, ImageData
+from training.data.image_data import SPLITS
 from training.evaluation import Predictions, measure
 from training.reporting import write_report
+from training.reporting.report import _pictures
 from training.run import Run
 from training.run_folder import RunFolder, Settings
 
@@ -81,7 +83,7 @@ def make_run(folder, names):
     run.folder.write_log(
         [
             {
-                "epoch": epoch,
+                "epoch": epoch + 1,
                 "loss": 2.0 - epoch,
                 "accuracy": 0.5,
                 "val_loss": 2.5,
@@ -159,11 +161,33 @@ def test_figures_and_pictures(tmp_path, classes):
     assert len(page.sources) == len(certain)
     for i, source, caption in zip(certain, page.sources, page.captions, strict=True):
         picture = tf.io.decode_png(base64.b64decode(source.partition(",")[2])).numpy()
-        assert picture.shape == (192, 13, 3), "300 x 20, made smaller"
+        assert picture.shape == (32, 32, 3), "300 x 20, as the network gets it"
         assert (picture == i).all()
         lines = caption.split("\n")
         assert lines[0] == names[pairs[i][0]]
         assert lines[1] == f"taken for {names[pairs[i][1]]}, {predictions.scores[i].max():.1%}"
+
+
+@pytest.mark.parametrize(
+    ("model", "test_crop", "side"),
+    [("mobilenet", 0.5, 32), ("vgg16", 0.5, 32), ("vgg16", 0.4, 600)],
+)
+def test_mistakes_are_shown_as_the_network_sees_them(tmp_path, model, test_crop, side):
+    """The centre of a picture has a colour of its own; evaluation cuts all around it off."""
+    colour = np.array([200, 100, 50], "uint8")
+    pixels = np.zeros((40, 60, 3), "uint8")
+    pixels[10:30, 20:40] = colour
+    file = tf.io.encode_png(pixels)
+    split = Examples(
+        tf.data.Dataset.range(IMAGES), lambda i: (file, i % 2), channels=3, encoded_bytes=8
+    )
+    data = ImageData("toy", ("a", "b"), (40, 60, 3), dict.fromkeys(SPLITS, split))
+    config = TrainConfig(model=model, dataset="toy", test_crop=test_crop)
+    run = Run(RunFolder(tmp_path), Settings(config, (side, side, 3), ("a", "b")), data)
+    for source in _pictures(run, np.array([7, 3])).values():
+        picture = tf.io.decode_png(base64.b64decode(source.partition(",")[2])).numpy()
+        assert picture.shape == (min(side, 256), min(side, 256), 3)
+        np.testing.assert_array_equal(picture, np.broadcast_to(colour, picture.shape))
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -106,7 +106,7 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy(finished):
     out, metrics = finished
     with (out / "log.csv").open() as file:
         log = list(csv.DictReader(file))
-    assert [row["epoch"] for row in log] == [str(epoch) for epoch in range(EPOCHS)]
+    assert [row["epoch"] for row in log] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
     best = max(float(row["val_accuracy"]) for row in log)
     assert metrics["validation_top1"] == best
     x, labels = training.load_run(out).arrays("validation", 1000)

@@ -183,7 +183,8 @@ def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     metrics = training.load_run(out).folder.read_metrics()
     images, seconds = EPOCHS * STEPS * 16, metrics["training_seconds"]  # of both processes
     assert seconds > 0
-    assert metrics["training_images_per_second"] == pytest.approx(images / seconds, 0.2)
+    # Compilation, which takes most of these seconds, and validation do not count.
+    assert metrics["training_images_per_second"] > 2 * images / seconds
 
 
 def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
@@ -274,6 +275,6 @@ def test_other_settings_are_named_and_refused_unless_forced(stop):
 
     metrics = training.resume(out, changes=changes, force=True)
     assert metrics["epochs"] == 3
-    assert [row["epoch"] for row in training.load_run(out).folder.history()] == [0, 1, 2]
+    assert [row["epoch"] for row in training.load_run(out).folder.history()] == [1, 2, 3]
     with pytest.raises(ValueError, match="is finished"):
         training.resume(out)

@@ -76,6 +76,11 @@ class ImageData:
                     "add images, or give that split its own"
                 )
 
+    def __repr__(self) -> str:
+        images = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        shape = " x ".join(str(side or "?") for side in self.image_shape)
+        return f"<ImageData {self.name!r}: {len(self.class_names)} classes, {images}, {shape}>"
+
     @property
     def counts(self) -> dict[str, int]:
         """The images of each split."""

@@ -1,6 +1,7 @@
 """Datasets of TensorFlow Datasets (TFDS)."""
 
 import re
+import sys
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
@@ -126,6 +127,8 @@ def _supervised_features(
 
 
 def _prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
+    if not sys.stderr.isatty():  # its bars would fill a notebook or a log file
+        tfds.disable_progress_bar()
     try:
         builder.download_and_prepare()
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..plots import draw_examples
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["Monitor", "monitors_of", "require_tracker"]
 
 
-def monitors_of(run: Run, *, quiet: bool = False) -> Monitors:
-    """The monitors that a run's settings ask for; none of them if it is to be quiet."""
+def monitors_of(run: Run, restarts: Collection[int] = (0,), *, quiet: bool = False) -> Monitors:
+    """The monitors that a run's settings ask for; none of them if it is to be quiet.
+
+    Args:
+        restarts: epochs whose first step compiles.
+    """
     if quiet:
         return Monitors()
     config, folder = run.settings.config, run.folder
-    speed = Speedometer(config.batch_size)
+    speed = Speedometer(config.batch_size, restarts)
     board = TensorBoard(
         folder.tensorboard,
         speed,

@@ -1,6 +1,7 @@
 """How fast a run is, and how long it will take."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from .monitor import Monitor
@@ -9,36 +10,47 @@ from .monitor import Monitor
 class Speedometer(Monitor):
     """Measures for the monitors behind it.
 
-    The first step of a process, which compiles, is left out.
+    Args:
+        batch_size: images in a step.
+        restarts: epochs whose first step compiles, as the first step of a process does.
 
     Attributes:
-        images_per_second: of the running epoch's training, without validation; None at first.
+        compiles: whether the next step does.
+        images_per_second: of the running epoch's steps that do not compile, without validation and
+            checkpoints; None at first.
         seconds_left: to the end of the last epoch at the pace so far, validation included; None at
             first.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, restarts: Collection[int] = ()) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self.restarts = restarts
+        self.compiles = True
         self.images_per_second: float | None = None
         self.seconds_left: float | None = None
         self._taken = -1  # steps behind the first
-        self._started = self._epoch_started = 0.0
-        self._epoch = self._taken_in_epoch = 0
+        self._started = self._step_began = self._seconds = 0.0
+        self._epoch = self._images = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._epoch, self._taken_in_epoch = epoch, 0
-        self._epoch_started = time.perf_counter()
+        self._epoch, self._images, self._seconds = epoch, 0, 0.0
+        self.compiles |= epoch in self.restarts
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._step_began = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         now = time.perf_counter()
+        if not self.compiles:
+            self._images += self.batch_size
+            self._seconds += now - self._step_began
+            self.images_per_second = self._images / self._seconds
+        self.compiles = False
         self._taken += 1
         if self._taken == 0:
-            self._started = self._epoch_started = now
+            self._started = now
             return
-        self._taken_in_epoch += 1
-        images = self._taken_in_epoch * self.batch_size
-        self.images_per_second = images / (now - self._epoch_started)
         epochs, steps = self.params["epochs"], self.params["steps"]
         left = (epochs - self._epoch) * steps - batch - 1
         self.seconds_left = left * (now - self._started) / self._taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -13,8 +13,8 @@ import tensorflow as tf
 from markupsafe import Markup
 
 from keras_archs.files import atomic_write
+from keras_archs.pages import render_page
 
-from ..data import Examples
 from ..evaluation import Predictions
 from ..plots import curve_svg
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_CLASSES_IN_MATRIX = 50
 MOST_CONFUSIONS = 20
 MOST_MISTAKES = 24
-PICTURE_SIZE = 192
+PICTURE_SIZE = 256
 """The longer side of a picture at most, in pixels."""
 
 
@@ -61,7 +61,9 @@ def write_report(run: Run, predictions: Predictions, metrics: Mapping[str, Any])
     """Writes `report.html` to the folder of a run, of its predictions of the test images."""
     names, history = run.settings.class_names, run.folder.history()
     matrix = predictions.confusion_matrix()
-    page = _template().render(
+    page = render_page(
+        jinja2.PackageLoader(__package__, ""),
+        "report.html.jinja",
         title=f"{metrics['model']} on {metrics['dataset']}",
         run=run.folder.path.resolve().name,
         metrics=metrics,
@@ -70,26 +72,14 @@ def write_report(run: Run, predictions: Predictions, metrics: Mapping[str, Any])
         names=names,
         matrix=_shares(matrix) if len(names) <= MOST_CLASSES_IN_MATRIX else None,
         confusions=_confusions(matrix, names),
-        small_images=max(side or PICTURE_SIZE for side in run.data.image_shape[:2]) < 96,
+        small_images=max(run.settings.input_shape[:2]) < 96,
         wrong=int((predictions.classes != predictions.truth).sum()),
-        mistakes=list(_mistakes(run.data.splits["test"], predictions, names)),
+        mistakes=list(_mistakes(run, predictions, names)),
         classes=sorted(_classes(metrics), key=lambda row: row.f1),
         settings=_texts(run.settings.config.model_dump(mode="json")),
         machine=_texts({"input_shape": list(run.settings.input_shape), **metrics["machine"]}),
     )
     atomic_write(run.folder.report, page.encode())
-
-
-def _template() -> jinja2.Template:
-    # Names of classes and folders are anybody's text: all of it is escaped.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.jinja")
 
 
 def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -142,35 +132,40 @@ def _confusions(matrix: np.ndarray, names: Sequence[str]) -> list[Confusion]:
     ]
 
 
-def _mistakes(
-    examples: Examples, predictions: Predictions, names: Sequence[str]
-) -> Iterator[Mistake]:
+def _mistakes(run: Run, predictions: Predictions, names: Sequence[str]) -> Iterator[Mistake]:
     worst = predictions.worst(MOST_MISTAKES)
-    pictures = _pictures(examples, worst)
+    pictures = _pictures(run, worst)
     for index in worst:
         truth, predicted = predictions.truth[index], predictions.classes[index]
         probability = float(predictions.scores[index, predicted])
         yield Mistake(pictures[int(index)], names[truth], names[predicted], probability)
 
 
-def _pictures(examples: Examples, indices: np.ndarray) -> dict[int, str]:
-    """Images as they are stored, by their index in the split, as data URLs."""
-    wanted = tf.constant(indices, tf.int64)
-
-    def encode(index: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        image, _ = examples.decode(*tf.nest.flatten(example))
-        sides = tf.cast(tf.shape(image)[:2], tf.float32)
-        factor = tf.minimum(1.0, PICTURE_SIZE / tf.reduce_max(sides))
-        size = tf.maximum(1, tf.cast(tf.round(sides * factor), tf.int32))
-        small = tf.image.resize(image, size, method="area")
-        return index, tf.io.encode_png(tf.saturate_cast(tf.round(small), tf.uint8))
-
+def _pictures(run: Run, indices: np.ndarray) -> dict[int, str]:
+    """Test images as the network sees them, by their index in the split, as data URLs."""
+    if not len(indices):
+        return {}
+    wanted, test = tf.constant(indices, tf.int64), run.data.splits["test"]
     chosen = (
-        examples.encoded.enumerate()
+        test.encoded.enumerate()
         .filter(lambda index, _: tf.reduce_any(index == wanted))
-        .map(encode)
+        .map(lambda _, example: example)
+        .apply(tf.data.experimental.assert_cardinality(len(indices)))
     )
+    splits = {**run.data.splits, "test": replace(test, encoded=chosen)}
+    batches = replace(run, data=replace(run.data, splits=splits)).batches("test")
+    images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
+    pixels = np.clip(run.family.preprocessing.undo(images), 0, 255).round().astype("uint8")
     return {
-        int(index): f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        for index, png in chosen.as_numpy_iterator()
+        int(index): f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
+        for index, image in zip(np.sort(indices), pixels, strict=True)
     }
+
+
+def _png(image: np.ndarray) -> bytes:
+    """Of uint8 pixels, made smaller where a page of many would be large."""
+    size = np.array(image.shape[:2])
+    if size.max() > PICTURE_SIZE:
+        size = np.maximum(1, (size * PICTURE_SIZE / size.max()).round().astype(int))
+        image = tf.saturate_cast(tf.round(tf.image.resize(image, size, method="area")), tf.uint8)
+    return tf.io.encode_png(image).numpy()
