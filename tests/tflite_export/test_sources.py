@@ -149,7 +149,7 @@ def test_what_is_no_source_is_refused(tmp_path):
         tmp_path / "begun": "best.keras.* does not exist",
         "mobilenot:imagenet": "no model 'mobilenot'.*mean 'mobilenet'",
         "tinynet:imagenet": "weights='imagenet' is not published",
-        "tinynet:none.weights.h5": "'none.weights.h5' is no file",
+        "tinynet:none.weights.h5": "'none.weights.h5' is not a file",
     }.items():
         with pytest.raises(InputError, match=message) as caught:
             open_source(source)
