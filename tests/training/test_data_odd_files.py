@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tflite_export.calibration import calibration_set, evaluation_set
 from tflite_export.images import read_image
-from training.data import open_dataset
+from training.data import Augmentation, make_batches, open_dataset
 from training.data.encoded import decode, find_flaw
 from training.data.prepare import prepare
 
@@ -196,6 +197,23 @@ def test_datasets_give_them(folder, tmp_path, form):
     assert seen == set(FILES)
 
 
+def test_training_takes_windows_of_them(folder):
+    batches = make_batches(
+        open_dataset(folder).splits["train"],
+        image_size=16,
+        channels=3,
+        classes=len(FILES),
+        batch_size=8,
+        preprocess=lambda images: images,
+        training=True,
+        seed=0,
+        augmentation=Augmentation(crop="resized", crop_scale=0.9),
+    )
+    for images, _ in batches.as_numpy_iterator():
+        assert images.shape == (8, 16, 16, 3)
+        assert (np.ptp(images, (1, 2, 3)) > 100).all()
+
+
 def test_calibration_and_evaluation_see_them(folder):
     data, shape = open_dataset(folder), (24, 24, 3)
     root = Path(folder.partition(":")[2])
@@ -220,12 +238,13 @@ def test_no_library_writes_to_the_terminal(tmp_path):
         (tmp_path / name / "half.jpg").write_bytes(whole[: len(whole) // 2])
         (tmp_path / name / "header.jpg").write_bytes(whole[:12])
     program = (
-        "from training.data import open_dataset\n"
+        "from training.data import Augmentation, make_batches, open_dataset\n"
         f"data = open_dataset('image_folder:{tmp_path}', skip_corrupt=True)\n"
         "print(len(list(data.train)))"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"},
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_archs.errors import InputError
 
 from .orientation import stored_window, turn
-from .transcoding import is_plain, transcode, transcode_bytes
+from .transcoding import is_plain_jpeg, transcode, transcode_bytes
 from .windows import Choose
 
 CHANNELS = 3
@@ -40,38 +40,48 @@ def decode(
             that is decoded.
     """
 
-    def inspected() -> tf.Tensor:
+    def other() -> tf.Tensor:
         content, orientation = transcode(encoded)
         stored = choose and stored_window(choose, orientation)
-        return turn(_decode(content, stored, channels), orientation)
+        image = tf.cond(
+            tf.io.is_jpeg(content),
+            lambda: _decode_jpeg(content, stored, channels),
+            lambda: _decode_png(content, stored, channels),
+        )
+        return turn(image, orientation)
 
-    return tf.cond(is_plain(encoded), lambda: _decode(encoded, choose, channels), inspected)
+    def not_inlined() -> tf.Tensor:
+        """Inlined, its many operations would take time where they do not run, 2 % of a JPEG's."""
+        function = tf.function(other, autograph=False, experimental_attributes={"_noinline": True})
+        return function.get_concrete_function()()  # a call warns of tracing each time
+
+    return tf.cond(
+        is_plain_jpeg(encoded), lambda: _decode_jpeg(encoded, choose, channels), not_inlined
+    )
 
 
-def _decode(encoded: tf.Tensor, choose: Choose | None, channels: int) -> tf.Tensor:
+def _decode_jpeg(encoded: tf.Tensor, choose: Choose | None, channels: int) -> tf.Tensor:
     """The window of an image as it is stored, or all of it."""
+    if choose is None:
+        return tf.io.decode_jpeg(encoded, channels, dct_method=_DCT)
+    shape = tf.image.extract_jpeg_shape(encoded)
+    top, left, height, width = tf.unstack(choose(shape[0], shape[1]))
+    # The colours of a column depend on those of its neighbours.
+    first = tf.maximum(left - _CHROMA, 0)
+    last = tf.minimum(left + width + _CHROMA, shape[1])
+    window = tf.stack([top, first, height, last - first])
+    wider = tf.image.decode_and_crop_jpeg(encoded, window, channels, dct_method=_DCT)
+    return wider[:, left - first : left - first + width]
 
-    def jpeg() -> tf.Tensor:
-        if choose is None:
-            return tf.io.decode_jpeg(encoded, channels, dct_method=_DCT)
-        shape = tf.image.extract_jpeg_shape(encoded)
-        top, left, height, width = tf.unstack(choose(shape[0], shape[1]))
-        # The colours of a column depend on those of its neighbours.
-        first = tf.maximum(left - _CHROMA, 0)
-        last = tf.minimum(left + width + _CHROMA, shape[1])
-        window = tf.stack([top, first, height, last - first])
-        wider = tf.image.decode_and_crop_jpeg(encoded, window, channels, dct_method=_DCT)
-        return wider[:, left - first : left - first + width]
 
-    def other() -> tf.Tensor:
-        image = tf.io.decode_image(encoded, channels, expand_animations=False)
-        if choose is None:
-            return image
-        shape = tf.shape(image)
-        top, left, height, width = tf.unstack(choose(shape[0], shape[1]))
-        return image[top : top + height, left : left + width]
-
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+def _decode_png(encoded: tf.Tensor, choose: Choose | None, channels: int) -> tf.Tensor:
+    """The same of a PNG or WebP file, which has to be decoded whole."""
+    image = tf.io.decode_image(encoded, channels, expand_animations=False)
+    if choose is None:
+        return image
+    shape = tf.shape(image)
+    top, left, height, width = tf.unstack(choose(shape[0], shape[1]))
+    return image[top : top + height, left : left + width]
 
 
 def reason(error: tf.errors.OpError) -> str:
@@ -113,7 +123,7 @@ def find_flaw(encoded: bytes) -> str | None:
             tf.io.decode_image(content, CHANNELS, expand_animations=False)
     except tf.errors.OpError as error:
         return reason(error)
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow has no common type
         return str(error).partition("\n")[0]
     return None
 
