@@ -10,7 +10,7 @@ from keras_archs.errors import InputError
 from .calibration import check_real
 from .classifier import check_threads
 from .gate import Bound, bound_for
-from .images import as_images
+from .images import as_batch
 from .lowering import (
     SELECTIVE,
     Io,
@@ -75,7 +75,7 @@ def given_images(source: Source, name: str, images: Any) -> np.ndarray | None:
     """Images that an argument of `convert` holds, as the source takes them; None if it is None."""
     if images is None:
         return None
-    images = as_images(name, images, image_shape(source.model), source.preprocessing)
+    images = as_batch(name, images, image_shape(source.model), source.preprocessing)
     check_real(name, images, source.preprocessing)
     return images
 

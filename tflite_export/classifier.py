@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from .errors import input_error
-from .images import as_images
+from .images import as_batch
 from .latency import Latency, measure
 from .metadata import Metadata, read_metadata
 from .notes import without_notes_in_notebook
@@ -145,7 +145,7 @@ class Classifier:
         def preprocess(pixels: np.ndarray) -> np.ndarray:
             return self.metadata.preprocess(pixels) if self.metadata else pixels
 
-        return as_images(name, images, self.image_shape, preprocess)
+        return as_batch(name, images, self.image_shape, preprocess)
 
     def _image(self, image: Any) -> np.ndarray:
         """One image as a batch."""

@@ -192,7 +192,9 @@ def convert(
             scores=scores,
             preprocessing=inside,
         )
-        return Conversion(quantize, _explained(content, opened, quantize, pixels), tuple(kept))
+        return Conversion(
+            quantize, as_written(content, opened, quantize, pixels=pixels), tuple(kept)
+        )
 
     images = _stand_ins(opened, representative) if test is None else test
     expected = keras_scores(unfolded(model, scores), images)
@@ -242,7 +244,9 @@ def _stand_ins(source: Source, representative: np.ndarray | None) -> np.ndarray:
     return stand_ins(image_shape(source.model), source.preprocessing)
 
 
-def _explained(content: bytes, source: Source, quantize: Quantize, pixels: bool) -> bytes:
+def as_written(
+    content: bytes, source: Source, quantize: Quantize, *, pixels: bool = False
+) -> bytes:
     """The file as it is written: with metadata, if it is known how images are prepared."""
     if source.preprocessing is None:
         return pack(unpack(content))

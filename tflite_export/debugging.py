@@ -22,7 +22,7 @@ from .calibration import as_seen
 from .classifier import Classifier, best_class
 from .fake_quantization.model import is_quantize_aware
 from .file_graph import Graph
-from .images import as_images
+from .images import as_batch
 from .lowering import CALIBRATED, Quantize, lower
 from .preparing import Scores, ending, image_shape, prepare
 from .steps import Step, steps
@@ -102,7 +102,7 @@ def debug(
             images do not fit.
     """
     check_layers(model, quantize)
-    images = as_images("images", images, image_shape(model))
+    images = as_batch("images", images, image_shape(model))
     images = as_seen(images[:IMAGES], preprocessing)
     clean = prepare(
         model, scores=scores, preprocessing=preprocessing, integers=quantize in CALIBRATED

@@ -16,7 +16,7 @@ PICTURES = 1, 3
 """Channels of image files: gray, or red, green and blue."""
 
 
-def as_images(
+def as_batch(
     name: str,
     images: Any,
     shape: tuple[int, int, int],
@@ -27,7 +27,7 @@ def as_images(
     Args:
         name: of the argument, for errors.
         images: an array, a tensor or a list, [n, *shape], or one image, [*shape]. Floats of any
-            precision are preprocessed images; uint8 are pixels.
+            precision are preprocessed images; uint8 and PIL images are pixels.
         shape: height, width and channels.
         preprocess: what to do with pixels; None if it is not known.
 
@@ -35,7 +35,9 @@ def as_images(
         ValueError: they are something else, as one line that begins with `name`.
     """
     try:
-        array = np.asarray(images)
+        several = isinstance(images, list | tuple)
+        every = [_pixels(image, shape[-1]) for image in (images if several else [images])]
+        array = np.asarray(every if several else every[0])
     except Exception as error:  # an object of another library raises what it likes
         raise input_error(_refusal(name, shape, type(images).__name__)) from error
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
@@ -57,6 +59,14 @@ def as_images(
     if not np.isfinite(array).all():
         raise input_error(f"{name} holds NaN or infinity; all values must be finite.")
     return array
+
+
+def _pixels(image: Any, channels: int) -> Any:
+    """A PIL image as a viewer shows it, as an array; anything else as it is."""
+    if not hasattr(image, "getexif"):
+        return image
+    pixels = np.asarray(_upright(image).convert("L" if channels == 1 else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _refusal(name: str, shape: tuple[int, int, int], given: str) -> str:

@@ -13,7 +13,7 @@ from keras_archs.preprocessing import Preprocessing
 from .converting import built_in_alone, make_converter
 from .fake_quantization.model import is_quantize_aware, to_int8
 from .flatbuffer import with_own_biases, with_uint8_ends
-from .images import as_images
+from .images import as_batch
 from .preparing import PIXELS, Scores, image_shape, prepare
 from .quantizing import Keep, keeper, quantize_calibrated, quantize_weights
 from .reach import in_reach
@@ -202,7 +202,7 @@ def as_representative(
             f" [n, {', '.join(map(str, shape))}], n >= {MIN_REPRESENTATIVE}, preprocessed as in"
             " training."
         )
-    images = as_images("representative", images, shape)
+    images = as_batch("representative", images, shape)
     if len(images) < MIN_REPRESENTATIVE:
         raise InputError(
             f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(images)}."

@@ -19,8 +19,11 @@ from ai_edge_litert.interpreter import Interpreter
 
 from docs.tflite import networks
 from tflite_export.classifier import Classifier
+from tflite_export.conversion import as_written
 from tflite_export.lowering import Quantize, lower
 from tflite_export.operators import Operator, arena_bytes, operators
+from tflite_export.sources import Source
+from training.data.fashion_mnist_small.builder import CLASS_NAMES
 
 CALIBRATED = ("int8", "int16x8")
 CALIBRATION = 64
@@ -41,7 +44,7 @@ class Row:
         side: height and width of its images in pixels.
         kind: of the file.
         error: first line of what the conversion ended in, or empty.
-        megabytes: size of the file.
+        megabytes: size of the file, with its metadata.
         operators: how many there are.
         outside_xnnpack: names and numbers of those that XNNPACK leaves to the interpreter.
         outside_gpu: the same of the GPU delegate, by its list.
@@ -122,8 +125,10 @@ def measure(model: keras.Model, name: str, kind: Quantize, data: networks.Images
 
 
 def _lower(model: keras.Model, kind: Quantize, data: networks.Images, **options: Any) -> bytes:
+    """The file as `convert` writes it, with metadata; how near it came, a row tells."""
     calibration = data.train[:CALIBRATION] if kind in CALIBRATED else None
-    return lower(model, kind, representative=calibration, **options)
+    content = lower(model, kind, representative=calibration, **options)
+    return as_written(content, Source(model, CLASS_NAMES, data.preprocessing), kind)
 
 
 def _open_batch(

@@ -25,6 +25,7 @@ from keras import layers
 import keras_archs
 import training.data.fashion_mnist_small as shipped
 from keras_archs.graph import inner_layers
+from keras_archs.preprocessing import Preprocessing
 from keras_archs.registry import find
 from training.data.fashion_mnist_small.idx import parse_idx
 
@@ -37,12 +38,13 @@ STRONG = 10
 
 @dataclass(frozen=True)
 class Images:
-    """Preprocessed images, float32 `[n, side, side, 3]`, and their labels, `[n]`."""
+    """Preprocessed images, float32 `[n, side, side, 3]`, their labels, `[n]`, and what did it."""
 
     train: np.ndarray
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+    preprocessing: Preprocessing
 
 
 def side_of(name: str) -> int:
@@ -62,7 +64,8 @@ def images(name: str, side: int, fitted: int = FITTED, tested: int = TESTED) -> 
         resized = tf.image.resize(pixels[..., None], (side, side), antialias=True)
         colours = np.repeat(resized.numpy(), 3, axis=-1)
         arrays += [np.asarray(keras_archs.preprocess_input(colours, name)), labels]
-    return Images(*arrays)
+    train, train_labels, test, test_labels = arrays
+    return Images(train, train_labels, test, test_labels, find(name).family.preprocessing)
 
 
 def network(name: str, data: Images, **arguments: Any) -> keras.Model:

@@ -1,5 +1,7 @@
 """Reading of image files beside TensorFlow's, which training and evaluation use."""
 
+import io
+
 import keras
 import numpy as np
 import pytest
@@ -107,6 +109,7 @@ LABELS = stripes(60, seed=3)[1]
         lambda _: PIXELS,
         lambda _: tf.constant(PIXELS),
         lambda _: [Image.fromarray(image) for image in PIXELS],
+        lambda _: [turned(image) for image in PIXELS],
     ],
 )
 def test_convert_takes_images_in_whatever_holds_them(trained, hold):
@@ -117,6 +120,15 @@ def test_convert_takes_images_in_whatever_holds_them(trained, hold):
     assert report.max_abs_difference == pytest.approx(expected.max_abs_difference, abs=1e-6)
     assert report.keras_top1 == expected.keras_top1 > 0.8
     assert report.images == 60
+
+
+def turned(pixels):
+    """A picture that a phone has stored on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the viewer turns it by 90 degrees clockwise
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(pixels)).save(file, "png", exif=exif)
+    return Image.open(file)
 
 
 def test_one_image_is_a_batch_of_one(trained):

@@ -14,7 +14,7 @@ from keras_archs.errors import InputError
 from ..calibration import check_real
 from ..converting import built_in_alone, make_converter
 from ..flatbuffer import with_kernels_in_reach
-from ..images import as_images
+from ..images import as_batch
 from ..preparing import image_shape
 from ..reach import BATCH, in_reach
 from .flattening import flatten
@@ -77,7 +77,7 @@ def quantize_aware(model: keras.Model, representative: np.ndarray | None = None)
     if is_quantize_aware(model):
         raise InputError("model is quantisation-aware already; give the float one.")
     if representative is not None:
-        representative = as_images("representative", representative, shape)
+        representative = as_batch("representative", representative, shape)
         check_real("representative", representative)
     flat = flatten(model)
     if representative is None:
