@@ -28,7 +28,14 @@ from .gate import check_stand_in, fewest, rejected
 from .lowering import CALIBRATED, Io, Quantize, as_representative, lower
 from .metadata import Metadata, attach
 from .parity import Parity, as_labels, keras_scores
-from .preparing import PIXELS, Scores, image_shape, own_activation, unfolded
+from .preparing import (
+    PIXELS,
+    Scores,
+    check_convertible,
+    image_shape,
+    own_activation,
+    unfolded,
+)
 from .quantizing import check_names
 from .report import Report
 from .serializing import pack, unpack
@@ -159,7 +166,7 @@ def convert(
     model, inside = opened.model, opened.preprocessing if pixels else None
     if pixels and inside is None:
         raise InputError("pixels=True needs a source whose preprocessing is known.")
-    image_shape(model)  # or it is no such classifier
+    check_convertible(model, scores)
     check_as_trained(
         opened, quantize, auto=auto, keep_float=keep_float, scores=scores, pixels=pixels
     )

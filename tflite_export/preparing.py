@@ -82,8 +82,19 @@ def prepare(
         InputError: it is no such model, has a layer that Keras has quantized or that cannot be
             copied, or its end does not tell whether it gives logits.
     """
-    image_shape(model)
+    check_convertible(model, scores)
     model = _functional(model)
+    with _float32():
+        stuck = next(not_to_be_copied(model), None)
+        clean = model if stuck else reworded(fuse(in_float32(model)), integers)
+        if scores != "model":
+            clean = _ending_in(clean, scores)
+        return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
+
+
+def check_convertible(model: keras.Model, scores: Scores) -> None:
+    """Raises an InputError unless `prepare` and `unfolded` take a model with these scores."""
+    image_shape(model)
     check_quantization(model)
     stuck = next(not_to_be_copied(model), None)
     if stuck and (scores != "model" or not _is_float32(model)):
@@ -91,11 +102,6 @@ def prepare(
             f"model has a layer {stuck.name!r} ({type(stuck).__name__}) that cannot be copied, as"
             " another precision or scores= asks for: give its class a get_config()."
         )
-    with _float32():
-        clean = model if stuck else reworded(fuse(in_float32(model)), integers)
-        if scores != "model":
-            clean = _ending_in(clean, scores)
-        return clean if preprocessing in (None, PIXELS) else _behind(preprocessing, clean)
 
 
 def unfolded(model: keras.Model, scores: Scores) -> keras.Model:

@@ -103,8 +103,8 @@ def export(
     """Write a TFLite file of a network, checked against the network.
 
     A run's file comes to RUN/export/, beside it its report (JSON) and a page for any browser
-    (HTML). A file too far from the Keras model ends in exit code 3 and is kept aside as
-    NAME.rejected.tflite.
+    (HTML). A file too far from the Keras model, or with NaN among its scores, ends in exit code 3
+    and is kept aside as NAME.rejected.tflite.
 
     keras-archs export runs/first --quantize int8
     """
