@@ -15,13 +15,14 @@ from keras import layers
 from PIL import Image
 
 import training
-from keras_archs import cli, exporting, files
+from keras_archs import exporting, files
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tests.training.runs import tiny_config, write_images
 from tests.training.tiny_net import registered
 from tflite_export import Classifier, ParityError, Snippets, read_metadata
+from tflite_export.main import main
 from tflite_export.predict import predict
 
 CLASSES = ("across", "diagonal", "down", "other")
@@ -237,7 +238,7 @@ def call(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["keras-archs", "export", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         return stop.value.code or 0, *capfd.readouterr()
 
     return run
