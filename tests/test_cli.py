@@ -186,7 +186,7 @@ def test_report(run_folder, call):
         ("metrics.json", b"[]", "metrics.json' is damaged"),
         ("log.csv", b"epoch,loss\n1,x\n", "log.csv' is damaged"),
         ("log.csv", None, "log.csv' cannot be read: No such file"),
-        ("best.keras", b"PK", "best.keras' is no Keras model"),
+        ("best.keras", b"PK", "best.keras' cannot be read"),
     ],
 )
 def test_a_damaged_run_ends_in_one_line(run_folder, call, tmp_path, name, content, message):

@@ -61,18 +61,23 @@ def test_a_file_is_run_where_only_litert_numpy_and_pillow_are_installed(wheel, t
     subprocess.run([*pip, *packages], check=True)
     subprocess.run([*pip, "--no-deps", wheel], check=True)
 
-    def predict(image):
-        command = [tmp_path / "env" / "bin" / "keras-archs", "predict", "model.tflite", image]
+    def run(*words):
+        command = [tmp_path / "env" / "bin" / "keras-archs", *words]
         return subprocess.run(
             command, env={"PATH": ""}, cwd=tmp_path, capture_output=True, text=True, check=False
         )
 
-    found = predict("cat.jpg")
+    found = run("predict", "model.tflite", "cat.jpg")
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.splitlines()[0] == "cat.jpg"
     assert {line.split()[1] for line in found.stdout.splitlines()[1:]} == {*NAMES}
-    refused = predict("model.tflite")  # no image
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    for words in (["predict", "model.tflite"], ["train"], ["report", "run"], ["recipes"]):
+        refused = run(*words)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    for words in (["--help"], ["train", "--help"], ["predict", "--help"], ["models"]):
+        answered = run(*words)
+        assert (answered.returncode, answered.stderr) == (0, "")
+    assert "Only predict and models" in run("--help").stdout
 
 
 def test_wheel_holds_the_packages_and_nothing_else(wheel):
@@ -83,4 +88,5 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     assert "training/data/fashion_mnist_small/LICENSE" in names
     assert "training/recipes/finetune.yaml" in names
     assert "training/reporting/report.html.jinja" in names
+    assert {"keras_archs/page.html.jinja", "keras_archs/export_page.html.jinja"} <= {*names}
     assert not [name for name in names if "__pycache__" in name]

@@ -68,6 +68,17 @@ def test_a_run_leaves_what_it_promises(finished):
     assert list(out.glob("tensorboard/*/events*"))
 
 
+def test_a_notebook_shows_single_figures_and_short_lines(finished):
+    out, metrics = finished
+    table, run = metrics._repr_html_(), training.load_run(out)
+    assert f"<td>test_top1</td><td>{metrics['test_top1']:.4g}</td>" in table
+    assert "confusion_matrix" not in table
+    for part in (str(out), "mobilenet on image_folder:"):
+        assert part in repr(run)
+    assert "3 classes, 96 train, 12 validation, 12 test, ? x ? x 3" in repr(run.data)
+    assert max(len(repr(run)), len(repr(run.data))) < 250
+
+
 def test_metrics_are_those_of_the_saved_model_on_the_test_images(finished):
     out, metrics = finished
     model = keras.saving.load_model(out / "best.keras")
