@@ -151,7 +151,7 @@ def test_a_run_is_checked_before_it_goes_on(stored):
 
 def test_a_model_is_found_before_the_images_of_a_report(stored):
     folder = stored()
-    folder.metrics.write_text("{}")
+    folder.metrics.write_text('{"machine": {}}')
     with pytest.raises(InputError, match=r"holds no best\.keras"):
         training.report(folder.path)
     folder.best.write_text("no model")
