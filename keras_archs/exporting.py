@@ -17,7 +17,7 @@ from .files import atomic_write, check_target, local_path
 from .quiet import quiet
 from .registry import find_family
 from .tflite_export.arguments import check_as_trained, check_settings
-from .tflite_export.calibration import COUNT, calibration_set, evaluation_set
+from .tflite_export.calibration import COUNT, calibration_set, check_draw, evaluation_set
 from .tflite_export.conversion import TEST_IMAGES
 from .tflite_export.debugging import check_layers
 from .tflite_export.fake_quantization.model import is_quantize_aware
@@ -78,6 +78,8 @@ def export(
         ParityError: the file is too far from the model; it is kept as NAME.rejected.tflite.
     """
     check_settings(quantize, **settings)
+    check_draw(calibration_size, calibration_seed, ("calibration_size", "calibration_seed"))
+    check_draw(test_images, names=("test_images", "seed"))
     if out is not None:
         out = local_path(out)
         _check_targets(out, overwrite)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tensorflow as tf
 
+from keras_archs.arguments import check_int, check_positive_int
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import Preprocessing
 
@@ -53,7 +54,7 @@ def calibration_set(
     Raises:
         InputError: `count` or `seed` is out of range, or a dataset has no `image_shape`.
     """
-    _check_count("count", count, seed)
+    check_draw(count, seed)
     examples, read = _reader(source, "train", image_shape, preprocessing)
     labels = examples.encoded.map(lambda *e: examples.content(*e)[1], tf.data.AUTOTUNE)
     chosen = balanced(np.concatenate(list(labels.batch(4096).as_numpy_iterator())), count, seed)
@@ -72,7 +73,7 @@ def evaluation_set(
 
     Arguments and errors are those of `calibration_set`.
     """
-    _check_count("count", count, seed)
+    check_draw(count, seed)
     examples, read = _reader(source, "test", image_shape, preprocessing)
     chosen = np.random.RandomState(seed).permutation(len(examples))[:count]
     return read(_only(examples, chosen))
@@ -137,11 +138,11 @@ def neighbour_correlation(images: np.ndarray) -> float:
     return float(np.mean(shared) / variance) if shared else 1.0
 
 
-def _check_count(name: str, count: int, seed: int) -> None:
-    if count < 1:
-        raise InputError(f"{name} must be at least 1, got {count}.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must be from 0 to {2**32 - 1}, got {seed}.")
+def check_draw(count: Any, seed: Any = 0, names: tuple[str, str] = ("count", "seed")) -> None:
+    """Raises an InputError unless so many images can be drawn by the seed; it has the names."""
+    check_positive_int(names[0], count)
+    if not 0 <= check_int(names[1], seed) < 2**32:
+        raise InputError(f"{names[1]} must be from 0 to {2**32 - 1}, got {seed}.")
 
 
 Read = Callable[["Examples"], tuple[np.ndarray, np.ndarray]]

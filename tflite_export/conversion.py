@@ -67,7 +67,7 @@ class Conversion:
 
     def __repr__(self) -> str:
         kept = f", {len(self.kept_float)} layers kept in float" if self.kept_float else ""
-        figures = self.report or f"{byte_size(len(self.content))}, not tested"
+        figures = self.report or f"{byte_size(len(self.content))}, {self._tested()}"
         return f"<Conversion to {self.quantize}{kept}: {figures}>"
 
     def _repr_html_(self) -> str:
@@ -75,7 +75,13 @@ class Conversion:
         if self.report:
             return self.report._repr_html_()
         row = [self.quantize, byte_size(len(self.content)), ", ".join(self.kept_float)]
-        return html_table(["quantize", "size", "kept in float"], [row], "not tested")
+        return html_table(["quantize", "size", "kept in float"], [row], self._tested())
+
+    def _tested(self) -> str:
+        """What a file without a report was tested on."""
+        if self.stand_in is None:
+            return "not tested"
+        return f"tested on {self.stand_in.images} generated images"
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file whole or not at all, and returns its path.

@@ -214,7 +214,7 @@ def test_pixels_where_preprocessed_ones_belong_are_refused(preprocessing, change
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "count must be at least 1, got 0"),
+        ({"count": 0}, "count must be a positive integer, got 0"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
         ({}, r"image_shape must be \(height, width, channels\)"),
     ],

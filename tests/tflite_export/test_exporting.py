@@ -280,6 +280,16 @@ def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
         ("int8", {"preprocessing": None}, "--preprocessing is missing"),
         ("int8", {"preprocessing": "mobilnet"}, "no model 'mobilnet'"),
         ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
+        (
+            "int8",
+            {"calibration_size": "many", "dataset": "image_folder:nowhere"},
+            "calibration_size must be a positive integer, got 'many'",
+        ),
+        (
+            "int8",
+            {"calibration_seed": -1, "dataset": "image_folder:nowhere"},
+            "calibration_seed must be from 0 to 4294967295, got -1",
+        ),
         ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
         (
             "int8",
