@@ -141,6 +141,10 @@ FUNCTION = (
             "/a.png; No such file",
         ),
         (
+            f"{FUNCTION}{{{{function_node a}}}} {{{{function_node b}}}}  Invalid PNG data{NODE}",
+            "Invalid PNG data",
+        ),
+        (
             "RuntimeError: no magic\nTraceback (most recent call last):\n\n  F",
             "RuntimeError: no magic",
         ),

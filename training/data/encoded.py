@@ -48,7 +48,7 @@ def decode(
             lambda: _decode_jpeg(content, stored, channels),
             lambda: _decode_png(content, stored, channels),
         )
-        return turn(image, orientation)
+        return tf.cond(orientation > 1, lambda: turn(image, orientation), lambda: image)
 
     def not_inlined() -> tf.Tensor:
         """Inlined, its many operations would take time where they do not run, 2 % of a JPEG's."""
@@ -88,7 +88,7 @@ def reason(error: tf.errors.OpError) -> str:
     """What TensorFlow has to say, in one line: without the ops' names and the stack around it."""
     *_, line = _BEHIND.split(error.message)[0].splitlines() or [""]
     while found := _BEFORE.match(line):
-        line = line[found.end() :]
+        line = line[found.end() :].lstrip()
     return line or type(error).__name__
 
 
