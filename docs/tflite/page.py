@@ -39,6 +39,8 @@ conversion takes more than 16 GB of memory.
   tenth to the ninetieth percentile. XNNPACK computes what it takes. The images are small: this
   compares kinds, not networks in use.
 - **arena**: memory of the activations as the interpreter lays it out without a delegate.
+- **MB**: size of the file as it is written, metadata included. The rows so far were measured
+  without metadata, which add about 1 kB and leave the scores as they are.
 - **open batch**: whether the network converts with an open batch as well, and {OPEN} images at
   once come out as near to Keras; then what XNNPACK leaves of that file.
 """
