@@ -98,7 +98,7 @@ def plot_confusion_matrix(
     """
     classes = len(class_names)
     side = max(5, 0.55 * classes + 3) if classes <= MOST_ANNOTATED_CLASSES else 10
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), layout="compressed")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
