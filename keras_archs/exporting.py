@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from . import tflite_export, training
+from .arguments import check_positive_int
 from .errors import InputError
 from .export_page import export_page, is_export_page
 from .files import atomic_write, check_target, local_path
@@ -79,7 +80,7 @@ def export(
     """
     check_settings(quantize, **settings)
     check_draw(calibration_size, calibration_seed, ("calibration_size", "calibration_seed"))
-    check_draw(test_images, names=("test_images", "seed"))
+    check_positive_int("test_images", test_images)
     if out is not None:
         out = local_path(out)
         _check_targets(out, overwrite)

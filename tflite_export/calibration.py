@@ -138,7 +138,7 @@ def neighbour_correlation(images: np.ndarray) -> float:
     return float(np.mean(shared) / variance) if shared else 1.0
 
 
-def check_draw(count: Any, seed: Any = 0, names: tuple[str, str] = ("count", "seed")) -> None:
+def check_draw(count: Any, seed: Any, names: tuple[str, str] = ("count", "seed")) -> None:
     """Raises an InputError unless so many images can be drawn by the seed; it has the names."""
     check_positive_int(names[0], count)
     if not 0 <= check_int(names[1], seed) < 2**32:

@@ -143,7 +143,7 @@ class Classifier:
 
     def _images(self, name: str, images: Any) -> np.ndarray:
         def preprocess(pixels: np.ndarray) -> np.ndarray:
-            return self.metadata.preprocess(pixels) if self.metadata else pixels
+            return facts.preprocess(pixels) if (facts := self.metadata) else pixels
 
         return as_batch(name, images, self.image_shape, preprocess)
 

@@ -81,7 +81,7 @@ class Conversion:
         """What a file without a report was tested on."""
         if self.stand_in is None:
             return "not tested"
-        return f"tested on {self.stand_in.images} generated images"
+        return f"without test images, tried on {self.stand_in.images} others"
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file whole or not at all, and returns its path.
