@@ -1,15 +1,17 @@
 """The arguments that every builder takes, and the checks that builders and layers share.
 
-NumPy's numbers are numbers here. A check returns Python's own, since neither Keras nor JSON takes
-those of NumPy.
+All checks accept NumPy's numbers. They return Python's numbers, since neither Keras nor JSON takes
+NumPy's.
 """
 
+import functools
+import inspect
 import numbers
 import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Set
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
 
 import keras
 import numpy as np
@@ -20,13 +22,12 @@ T = TypeVar("T")
 Shape = tuple[int | None, int | None, int]
 
 
-class Shared(TypedDict, total=False):
-    """What a builder takes as `**shared` and hands to its `Scaffold`."""
+class SharedButShape(TypedDict, total=False):
+    """The arguments of `Shared` without `input_shape`, for builders that name it themselves."""
 
     include_top: bool
     weights: str | Path | None
     input_tensor: Any
-    input_shape: Shape | None
     pooling: str | None
     classes: int
     classifier_activation: Any
@@ -35,7 +36,13 @@ class Shared(TypedDict, total=False):
     attention: Any
 
 
-# In the order of keras.applications, whose users give the first ones by position.
+class Shared(SharedButShape, total=False):
+    """The arguments that a builder takes as `**shared` and passes to its `Scaffold`."""
+
+    input_shape: Shape | None
+
+
+# In the order of keras.applications: its users give the first ones by position.
 DEFAULTS = Shared(
     include_top=True,
     weights=None,
@@ -50,23 +57,24 @@ DEFAULTS = Shared(
 )
 
 
-def check_shared(given: Shared, min_size: int, others: Collection[str]) -> Shared:
-    """The arguments that all builders share, checked and with Python's own numbers.
+def check_shared(shared: Shared, min_size: int, others: Collection[str]) -> Shared:
+    """Checks the arguments that all builders share, and converts them to Python's numbers.
 
-    A builder may rely on them; `Scaffold` checks what they say together, and `attention`.
+    A builder may rely on the result. `Scaffold` checks how the arguments fit together, and
+    `attention`.
 
     Args:
-        given: all of `Shared`.
+        shared: all of `Shared`.
         min_size: smallest height and width in pixels.
-        others: names of all arguments that the builder has.
+        others: names of all arguments of the builder.
 
     Returns:
-        The same; `input_shape` is that of `input_tensor` if there is one.
+        The same arguments; `input_shape` is that of `input_tensor` if one is given.
 
     Raises:
         InputError: an argument has a wrong type or is out of range; the message names it.
     """
-    tensor, shape = given["input_tensor"], given["input_shape"]
+    tensor, shape = shared["input_tensor"], shared["input_shape"]
     if isinstance(factor := as_number(shape), float) and "alpha" in others:
         raise InputError(
             f"input_shape must be (height, width, channels), got {factor}. Did you mean"
@@ -77,25 +85,25 @@ def check_shared(given: Shared, min_size: int, others: Collection[str]) -> Share
     if tensor is not None:
         shape = _check_tensor(tensor, shape, min_size)
     return Shared(
-        include_top=check_flag("include_top", given["include_top"]),
-        weights=_check_weights(given["weights"]),
+        include_top=check_flag("include_top", shared["include_top"]),
+        weights=_check_weights(shared["weights"]),
         input_tensor=tensor,
         input_shape=shape,
-        pooling=check_choice("pooling", given["pooling"], (None, "avg", "max")),
-        classes=check_positive_int("classes", given["classes"]),
+        pooling=check_choice("pooling", shared["pooling"], (None, "avg", "max")),
+        classes=check_positive_int("classes", shared["classes"]),
         classifier_activation=check_activation(
-            "classifier_activation", given["classifier_activation"]
+            "classifier_activation", shared["classifier_activation"]
         ),
-        name=_check_name(given["name"]),
-        include_preprocessing=check_flag("include_preprocessing", given["include_preprocessing"]),
-        attention=given["attention"],
+        name=_check_name(shared["name"]),
+        include_preprocessing=check_flag("include_preprocessing", shared["include_preprocessing"]),
+        attention=shared["attention"],
     )
 
 
 def check_shape(name: str, shape: Any, min_size: int) -> Shape:
     """Returns `(height, width, channels)`, or raises a ValueError that names it.
 
-    Any sequence will do, such as a list, an array or a `tf.TensorShape`.
+    The shape may be any sequence, such as a list, an array or a `tf.TensorShape`.
     """
     try:
         sides = [] if isinstance(shape, str | bytes | Set | Mapping) else list(shape)
@@ -124,10 +132,10 @@ def _check_tensor(tensor: Any, shape: Shape | None, min_size: int) -> Shape:
             "input_tensor must be a Keras tensor, such as keras.Input((224, 224, 3)), got"
             f" {type(tensor).__name__}."
         )
-    own = check_shape("The shape of input_tensor", tensor.shape[1:], min_size)
-    if shape not in {None, own}:
-        raise InputError(f"input_shape={shape} contradicts input_tensor of shape {own}.")
-    return own
+    tensor_shape = check_shape("The shape of input_tensor", tensor.shape[1:], min_size)
+    if shape not in {None, tensor_shape}:
+        raise InputError(f"input_shape={shape} contradicts input_tensor of shape {tensor_shape}.")
+    return tensor_shape
 
 
 def _check_weights(value: Any) -> Any:
@@ -137,33 +145,33 @@ def _check_weights(value: Any) -> Any:
 
 
 def _check_name(value: Any) -> Any:
-    # Keras' own words for it, but before the network is built.
+    # Keras checks the name too, but only after the network is built.
     if value is not None and (not isinstance(value, str) or "/" in value):
         raise InputError(f"name must be a string without '/', got {shown(value)}.")
     return value
 
 
 def plain(value: Any) -> Any:
-    """A scalar of NumPy, or an array without axes, as Python's own; anything else as it is."""
+    """Converts a NumPy scalar or an array without axes to Python; other values stay unchanged."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, np.floating):
-        # 0.35 in float32 means 0.35, not 0.3499999940395355, which has no published weights.
+        # 0.35 in float32 means 0.35, not 0.3499999940395355: no weights are published for that.
         return float(str(value))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def as_int(value: Any) -> int | None:
-    """An integer of Python, NumPy or a tensor as Python's; None for all else, booleans as well."""
+    """An integer of Python, NumPy or a tensor as an `int`; None for all else, and for booleans."""
     value = plain(value)
     try:
         return None if isinstance(value, bool) else operator.index(value)
-    except (TypeError, AttributeError):  # the second comes from a tensor of booleans
+    except (TypeError, AttributeError):  # a tensor of booleans raises the second
         return None
 
 
 def as_number(value: Any) -> float | None:
-    """The same for integers and other real numbers; an integer stays one."""
+    """An integer as `as_int` gives it, or another real number as a `float`; None for all else."""
     if (integer := as_int(value)) is not None:
         return integer
     number = plain(value)
@@ -212,10 +220,10 @@ def check_rate(name: str, value: Any) -> float:
 
 
 def check_share(name: str, value: Any) -> float:
-    """Returns a number between 0 and 1, or raises a ValueError that names it."""
+    """Returns a number above 0 and below 1, or raises a ValueError that names it."""
     number = as_number(value)
     if number is None or not 0 < number < 1:
-        raise InputError(f"{name} must lie between 0 and 1, got {shown(value)}.")
+        raise InputError(f"{name} must be between 0 and 1, got {shown(value)}.")
     return number
 
 
@@ -230,15 +238,15 @@ def check_flag(name: str, value: Any) -> bool:
 def check_choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """Returns one of the allowed values, or raises a ValueError that names it."""
     choice = plain(value)
-    # Types count: True is not the 1 that it equals, and arrays do not compare.
-    if not any(type(choice) is type(each) and choice == each for each in allowed):
+    # Types are compared as well: True == 1, and arrays have no single truth value.
+    if not any(type(choice) is type(option) and choice == option for option in allowed):
         *others, last = map(repr, allowed)
         raise InputError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}.")
     return choice
 
 
 def check_activation(name: str, value: Any) -> Any:
-    """Returns what Keras takes as an activation, or raises a ValueError that names it."""
+    """Returns an activation that Keras knows, or raises a ValueError that names it."""
     try:
         keras.activations.get(value)
     except (ValueError, TypeError) as error:
@@ -247,5 +255,49 @@ def check_activation(name: str, value: Any) -> Any:
 
 
 def if_given(check: Callable[[str, Any], T], name: str, value: Any) -> T | None:
-    """What a check returns for a value; None for None."""
+    """Applies a check to a value that is not None; returns None for None."""
     return None if value is None else check(name, value)
+
+
+P = ParamSpec("P")
+
+
+Result = TypeVar("Result")
+
+
+def called_as(example: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """Makes a function raise an InputError, with an example of a call, for unknown arguments.
+
+    The types of the arguments without a default are checked as well.
+
+    Args:
+        example: a correct call.
+    """
+
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
+        signature, hints = inspect.signature(function), get_type_hints(function)
+        required = {
+            name: get_args(hints[name]) or (hints[name],)
+            for name, parameter in signature.parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        }
+
+        def refusal(reason: str) -> InputError:
+            return InputError(f"{function.__name__}: {reason}. Call it as {example}.")
+
+        @functools.wraps(function)
+        def call(*args: P.args, **keywords: P.kwargs) -> Result:
+            try:
+                values = signature.bind(*args, **keywords).arguments
+            except TypeError as error:
+                raise refusal(str(error)) from None
+            for name, kinds in required.items():
+                if not isinstance(values[name], (*kinds, os.PathLike) if Path in kinds else kinds):
+                    names = " or ".join(kind.__name__ for kind in kinds)
+                    raise refusal(f"{name} must be {names}, got {type(values[name]).__name__}")
+            return function(*args, **keywords)
+
+        return call
+
+    return decorate

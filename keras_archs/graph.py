@@ -1,11 +1,10 @@
-"""The calls that make up a functional model, and models without memory for their weights.
+"""Reads the calls of a functional model, and builds models without memory for their weights.
 
-Keras keeps the calls, and the layers inside a layer, in private attributes, `_nodes_by_depth` and
-`_layers`, and the variables that it has yet to fill in a private list. This is the only place that
-touches them, and `tests/keras_archs/test_profiling.py` fails if they change.
+Keras keeps the calls in the private attribute `_nodes_by_depth`, the layers inside a layer in
+`_layers`, and the variables without values in a private list. Only this module uses them.
+`tests/keras_archs/test_profiling.py` fails if they change.
 
-A layer has a path: its name, after the names of the models that it lies in, as in
-`backbone/conv1`.
+The path of a layer is its name after the names of the models around it, as in `backbone/conv1`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +23,8 @@ class Call:
     """One use of a layer or operation; a shared layer has several.
 
     Attributes:
-        path: of the operation.
-        arguments: Keras' own record of them.
+        path: path of the operation.
+        arguments: Keras' record of the arguments.
     """
 
     operation: Any
@@ -39,19 +38,19 @@ class Call:
         return self.arguments.kwargs
 
     def arguments_with(self, tensors: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments with other tensors, by the ids of the call's inputs."""
+        """Positional and keyword arguments with inputs replaced by tensors, by the inputs' ids."""
         return self.arguments.fill_in({id(x): tensors.get(id(x), x) for x in self.inputs})
 
 
 def is_functional(layer: Any) -> bool:
-    """Whether a layer is a model whose graph can be read, such as a built `Sequential`."""
+    """Whether a layer is a model with a known graph, such as a built `Sequential`."""
     if isinstance(layer, keras.Sequential):
         return bool(getattr(layer, "inputs", None))
     return hasattr(layer, "_nodes_by_depth")
 
 
 def check_functional(model: keras.Model) -> None:
-    """Raises an InputError, which says what to call first, unless the graph of `model` is known."""
+    """Raises an InputError if the graph of `model` is unknown; it says what to call first."""
     if is_functional(model):
         return
     first = ""
@@ -71,10 +70,10 @@ def check_functional(model: keras.Model) -> None:
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """`model`, or the graph of a `Sequential`: a functional model of the same layers.
+    """Returns `model`, or a functional model of the same layers for a `Sequential`.
 
     Raises:
-        InputError: the graph of `model` is not known; it says what to call first.
+        InputError: the graph of `model` is unknown; the error says what to call first.
     """
     check_functional(model)
     if not isinstance(model, keras.Sequential):
@@ -84,7 +83,7 @@ def functional(model: keras.Model) -> keras.Model:
 
 
 def new_inputs(model: keras.Model) -> Any:
-    """Inputs of the same names and structure: Keras' clones have them renamed."""
+    """New inputs with the same names and structure; Keras' clones rename inputs."""
     sources = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in sources}
     return keras.tree.map_structure(
@@ -98,14 +97,14 @@ def cloned(
     clone: Callable[[Any], Any] | None = None,
     call: Callable[..., Any] | None = None,
 ) -> keras.Model:
-    """Keras' clone of a functional model, on inputs of the same names, and never compiled."""
+    """Keras' clone of a functional model, on inputs of the same names, not compiled."""
     plain = keras.Model(model.input, model.output, name=model.name)
     inputs = new_inputs(plain) if inputs is None else inputs
     return keras.models.clone_model(plain, inputs, clone_function=clone, call_function=call)
 
 
 def calls(model: keras.Model) -> Iterator[Call]:
-    """Every call in a functional model from its inputs to its outputs, input layers left out."""
+    """Every call of a functional model, from its inputs to its outputs, without input layers."""
     for _, nodes in sorted(functional(model)._nodes_by_depth.items(), reverse=True):
         for node in nodes:
             if not node.is_input:
@@ -114,7 +113,7 @@ def calls(model: keras.Model) -> Iterator[Call]:
 
 
 def operations(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and operation of each layer, models inside the model before the layers inside these."""
+    """Path and operation of each layer; a model inside the model comes before its layers."""
     for operation in functional(model).operations:
         if isinstance(operation, keras.layers.InputLayer):
             continue
@@ -125,9 +124,9 @@ def operations(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]
 
 @dataclass(frozen=True)
 class FlatGraph:
-    """What a model computes, with the calls of models inside it in the place of these.
+    """The calls of a model, with each model inside it replaced by its calls.
 
-    Each use of a model inside has tensors of its own, which have the shapes of this use.
+    Each use of an inner model has tensors of its own, with the shapes of this use.
     """
 
     inputs: list[Any]
@@ -135,27 +134,29 @@ class FlatGraph:
     outputs: list[Any]
 
 
-def flattened(model: keras.Model, prefix: str = "", given: list[Any] | None = None) -> FlatGraph:
+def flattened(
+    model: keras.Model, prefix: str = "", new_tensors: list[Any] | None = None
+) -> FlatGraph:
     """The flat graph of a functional model.
 
     Args:
-        prefix: of the paths.
-        given: tensors in the place of the model's own inputs; their sizes may differ.
+        prefix: prefix of the paths.
+        new_tensors: tensors that replace the model's inputs; their sizes may differ.
     """
     graph = functional(model)
-    inputs = graph.inputs if given is None else given
-    resized = any(x.shape != own.shape for x, own in zip(inputs, graph.inputs, strict=True))
+    inputs = graph.inputs if new_tensors is None else new_tensors
+    resized = any(x.shape != old.shape for x, old in zip(inputs, graph.inputs, strict=True))
     known = dict(zip(map(id, graph.inputs), inputs, strict=True))
     every: list[Call] = []
     for call in calls(graph):
-        path, taken = prefix + call.path, [known[id(x)] for x in call.inputs]
+        path, call_inputs = prefix + call.path, [known[id(x)] for x in call.inputs]
         if is_functional(call.operation):
-            inner = flattened(call.operation, f"{path}/", taken)
+            inner = flattened(call.operation, f"{path}/", call_inputs)
             every += inner.calls
             outputs = inner.outputs
         else:
-            outputs = call.outputs if given is None else _copies(call, known, resized)
-            every.append(replace(call, path=path, inputs=taken, outputs=outputs))
+            outputs = call.outputs if new_tensors is None else _copies(call, known, resized)
+            every.append(replace(call, path=path, inputs=call_inputs, outputs=outputs))
         known |= zip(map(id, call.outputs), outputs, strict=True)
     return FlatGraph(inputs, every, [known[id(x)] for x in graph.outputs])
 
@@ -174,56 +175,56 @@ def _copies(call: Call, known: Mapping[int, Any], resized: bool) -> list[Any]:
 def tensors_at(
     model: keras.Model, wanted: Mapping[str, Literal["inputs", "outputs"]]
 ) -> dict[str, Any]:
-    """The first input or output of layers, as a tensor that a model from `model.input` can return.
+    """The first input or output of some layers, as tensors that depend on `model.input`.
 
-    A model inside the model that holds such a layer gives way to one of the same layers that
-    returns the tensor as well, and what comes after it is called once more. A layer that is used
-    several times counts by its first use.
+    A model inside the model that holds such a layer is replaced by a model of the same layers that
+    also returns the tensor. The layers after it are called again. For a layer that is used several
+    times, the first use counts.
 
     Args:
-        wanted: which tensor, by the path of the layer.
+        wanted: which of the two, by the path of the layer.
     """
-    return dict(zip(wanted, _tensors(functional(model), wanted, own=False), strict=True))
+    return dict(zip(wanted, _tensors(functional(model), wanted, with_outputs=False), strict=True))
 
 
-def _tensors(model: keras.Model, wanted: Mapping[str, Any], own: bool) -> list[Any]:
-    """The wanted tensors and, if asked for, the model's own outputs."""
-    found: dict[str, Any] = {}
-    # What stands for a tensor of the model, and for a model inside it, where that is another one.
+def _tensors(model: keras.Model, wanted: Mapping[str, Any], with_outputs: bool) -> list[Any]:
+    """The wanted tensors, and the outputs of the model if `with_outputs`."""
+    tensors: dict[str, Any] = {}
+    # What replaces a tensor of the model, and a model inside it.
     known: dict[int, Any] = {}
     parts: dict[int, keras.Model] = {}
     for call in calls(model):
-        if len(found) == len(wanted) and not own:
+        if len(tensors) == len(wanted) and not with_outputs:
             break
         layer = call.operation
         inside = [path for path in wanted if path.startswith(f"{layer.name}/")]
         if inside and id(layer) not in parts:
             inner = functional(layer)
             below = {path.removeprefix(f"{layer.name}/"): wanted[path] for path in inside}
-            goes_on = own or not wanted.keys() <= found.keys() | set(inside)
-            outputs = _tensors(inner, below, goes_on)
+            continues = with_outputs or not wanted.keys() <= tensors.keys() | set(inside)
+            outputs = _tensors(inner, below, continues)
             parts[id(layer)] = keras.Model(inner.input, outputs, name=layer.name)
         if inside or known.keys() & set(map(id, call.inputs)):
             args, kwargs = call.arguments_with(known)
             outputs = keras.tree.flatten(parts.get(id(layer), layer)(*args, **kwargs))
-            found = dict(zip(inside, outputs, strict=False)) | found
+            tensors = dict(zip(inside, outputs, strict=False)) | tensors
             known |= zip(map(id, call.outputs), outputs[len(inside) :], strict=False)
-        if layer.name in wanted and layer.name not in found:
+        if layer.name in wanted and layer.name not in tensors:
             tensor = getattr(call, wanted[layer.name])[0]
-            found[layer.name] = known.get(id(tensor), tensor)
-    ends = [known.get(id(x), x) for x in model.outputs] if own else []
-    return [*map(found.get, wanted), *ends]
+            tensors[layer.name] = known.get(id(tensor), tensor)
+    outputs = [known.get(id(x), x) for x in model.outputs] if with_outputs else []
+    return [*map(tensors.get, wanted), *outputs]
 
 
 def inner_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """The layers that a block or model is made of, and those that these are made of."""
+    """The layers inside a block or model, at any depth."""
     for inner in layer._layers:
         yield inner
         yield from inner_layers(inner)
 
 
 def opened(call: Call) -> Iterator[Call]:
-    """What happens to one image inside a layer made of layers; nothing for any other.
+    """The calls inside a layer made of layers, for one image; none for any other layer.
 
     Raises:
         InputError: the layer cannot be called on symbolic tensors.
@@ -231,12 +232,10 @@ def opened(call: Call) -> Iterator[Call]:
     layer = call.operation
     if not getattr(layer, "_layers", None):
         return
-    inputs = [
-        keras.Input(batch_shape=(1, *each.shape[1:]), dtype=each.dtype) for each in call.inputs
-    ]
+    inputs = [keras.Input(batch_shape=(1, *x.shape[1:]), dtype=x.dtype) for x in call.inputs]
     try:
         outputs = layer.call(*inputs)
-    except Exception as error:  # a layer of any origin
+    except Exception as error:  # any layer, of any author
         raise InputError(f"{layer.name} cannot be read symbolically: {error}") from error
     for inner in calls(keras.Model(inputs, outputs)):
         yield inner
@@ -245,9 +244,9 @@ def opened(call: Call) -> Iterator[Call]:
 
 @contextmanager
 def symbolic() -> Iterator[None]:
-    """Models built inside have shapes, but no memory for their weights; they cannot be run.
+    """Models built inside the block have shapes, but no memory for their weights.
 
-    A stateless scope alone would fill all weights when it ends.
+    They cannot be run. A stateless scope alone would fill all weights at its end.
     """
     with keras.StatelessScope():
         pending = global_state.get_global_attribute(

@@ -1,4 +1,4 @@
-"""What a network expects of its pixels, and what its output says."""
+"""Preprocessing of a network's images, and names for its scores."""
 
 import dataclasses
 import warnings
@@ -12,7 +12,13 @@ from PIL import Image, ImageOps
 
 from .arguments import check_positive_int
 from .errors import InputError, shown
-from .weights import IMAGENET_NAMES_URL, downloading
+from .files import downloading
+
+IMAGENET_CLASSES = 1000
+IMAGENET_NAMES_URL = (
+    "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+)
+"""The address from which Keras' `decode_predictions` downloads the names of the classes."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +36,16 @@ class Preprocessing:
     bgr: bool = False
 
     def __call__(self, x: Any) -> Any:
-        """Preprocesses images; the argument itself is never changed.
+        """Preprocesses images; the argument is never changed.
 
         Args:
             x: an array or tensor `(..., height, width, channels)` of any number type, a PIL image,
                 or a list of arrays or PIL images of one size. One-channel images get the mean of
-                the channels' means. PIL images are turned upright, as their EXIF data say, and
-                converted to RGB.
+                the channels' means. PIL images are turned upright by their EXIF data and converted
+                to RGB.
 
         Returns:
-            The same kind of array, in its own floating type, else in Keras' `floatx`.
+            The same kind of array: of the same type if it is floating, else of Keras' `floatx`.
 
         Raises:
             ValueError: `x` does not hold images, or the number of channels is neither 1 nor that of
@@ -62,16 +68,16 @@ class Preprocessing:
         if self.bgr:
             x = x[..., ::-1]
         if isinstance(x, np.ndarray) or keras.backend.standardize_dtype(dtype) == "float32":
-            # No Keras operation: TensorFlow's tensors come from tf.data on other backends as well.
+            # Plain operators: tf.data gives TensorFlow's tensors on other backends as well.
             dtype = x.dtype if isinstance(x, np.ndarray) else "float32"
             return (x - mean.astype(dtype)) / scale.astype(dtype)
         return (x - keras.ops.cast(mean, dtype)) / keras.ops.cast(scale, dtype)
 
     def undo(self, x: Any) -> Any:
-        """Pixels of 0..255 in RGB order again, of preprocessed ones, `(..., height, width, c)`.
+        """Turns preprocessed images `(..., height, width, c)` back into pixels of 0..255 in RGB.
 
         Args:
-            x: floating, a NumPy array or a tensor.
+            x: a NumPy array or a tensor, of a floating type.
         """
         mean, scale = self._constants(x.shape[-1])
         if isinstance(x, np.ndarray):
@@ -87,17 +93,17 @@ class Preprocessing:
         return mean, scale
 
     def takes(self, channels: int) -> bool:
-        """Whether images of so many channels have means and scales."""
+        """Whether there are means and scales for images of this number of channels."""
         return channels == 1 or max(np.size(self.mean), np.size(self.scale)) in {1, channels}
 
     def layer(self) -> "PreprocessInput":
-        """The same as the first layer of a network."""
+        """The same preprocessing as a layer."""
         return PreprocessInput(self.mean, self.scale, self.bgr)
 
 
 @keras.saving.register_keras_serializable(package="keras_archs")
 class PreprocessInput(keras.layers.Layer):
-    """A `Preprocessing` inside a model: pixels of 0..255, any number type, to the network's range.
+    """A `Preprocessing` as a layer: maps pixels of 0..255 of any number type to another range.
 
     Args:
         mean, scale, bgr: see `Preprocessing`.
@@ -115,8 +121,8 @@ class PreprocessInput(keras.layers.Layer):
         name: str = "preprocess_input",
         **kwargs: Any,
     ) -> None:
-        # Pixels are exact in half precision up to 2048 (256 in bfloat16); differences of them are
-        # not, and the cost is nothing beside a convolution: so float32, cast at the end.
+        # Float32, cast at the end. Half precision holds pixels exactly (integers up to 2048, or 256
+        # in bfloat16), but not their differences. The cost is small beside a convolution.
         super().__init__(name=name, autocast=False, **kwargs)
         if isinstance(scale, Sequence | np.ndarray):
             scale = tuple(map(float, scale))
@@ -139,22 +145,22 @@ def as_images(name: str, images: Any) -> Any:
     """Images as one array or tensor, `(..., height, width, channels)`.
 
     Args:
-        name: of the argument, for errors.
+        name: name of the argument, for errors.
         images: an array or tensor, which is returned; a PIL image, which is turned upright and
             converted to RGB; or a list or tuple of these of one size.
 
     Raises:
-        InputError: they are something else, or differ in size.
+        InputError: `images` is something else, or the images differ in size.
     """
     if isinstance(images, Image.Image):
         return _pixels(images)
     array = images
     if isinstance(images, list | tuple):
-        each = [_pixels(image) if isinstance(image, Image.Image) else image for image in images]
+        arrays = [_pixels(image) if isinstance(image, Image.Image) else image for image in images]
         try:
-            array = np.stack(each)
+            array = np.stack(arrays)
         except (TypeError, ValueError, NotImplementedError):  # sizes differ; no arrays; symbolic
-            sizes = [getattr(image, "shape", None) for image in each]
+            sizes = [getattr(image, "shape", None) for image in arrays]
             raise InputError(f"{name} must hold images of one size, got {shown(sizes)}.") from None
     try:
         dtype = keras.backend.standardize_dtype(array.dtype)
@@ -171,7 +177,7 @@ def as_images(name: str, images: Any) -> Any:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+    if image.mode.startswith("I;16"):  # Pillow would clip values above 255
         image = Image.fromarray(np.uint8(np.asarray(image) >> 8))
     return np.asarray(image.convert("RGB"))
 
@@ -184,21 +190,22 @@ def _described(value: Any) -> str:
 
 
 def _warn_unless_pixels(x: Any) -> None:
-    """Warns of floats that were scaled before; tensors may not have values yet."""
+    """Warns if an array of floats was scaled already; tensors may not have values yet."""
     if not (isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.size):
         return
     low, high = float(x.min()), float(x.max())
-    # Resizing leaves values a little beyond 0..255, but fractions alone only in a black image.
+    # Resizing gives values slightly beyond 0..255. Pixels of 0..3 with fractions occur in black
+    # images alone.
     scaled = low < -64 or (high <= 3 and (x % 1).any())
     if scaled:
         warnings.warn(
             f"x has values from {low:.4g} to {high:.4g}, but preprocessing takes pixels of 0..255:"
-            " was it scaled before?",
+            " was x scaled before?",
             stacklevel=3,
         )
 
 
-# The names are those of keras.applications.imagenet_utils.preprocess_input's modes.
+# Named after the modes of keras.applications.imagenet_utils.preprocess_input.
 TF = Preprocessing(mean=(127.5,), scale=127.5)
 TORCH = Preprocessing(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
 CAFFE = Preprocessing(mean=(103.939, 116.779, 123.68), scale=1.0, bgr=True)
@@ -213,16 +220,16 @@ def decode_predictions(
         predictions: `(batch, classes)` scores, an array or tensor; or `(classes,)` of one image.
         top: how many classes to return.
         class_names: names of the classes in the order of the output, or a dict from indices to
-            them. Without them the 1,000 classes of ImageNet are meant, whose names Keras downloads
-            at the first use.
+            them. The default is the 1,000 classes of ImageNet. Keras downloads their names at the
+            first use.
 
     Returns:
-        One list an image of `(identifier, name, score)`; the identifier is ImageNet's synset, or
-        the index of the class.
+        A list of `(identifier, name, score)` for each image; the identifier is ImageNet's synset,
+        or the index of the class.
 
     Raises:
-        ValueError: the shape fits neither `class_names` nor ImageNet, `top` is below 1, an argument
-            has a wrong type, or the names of ImageNet's classes cannot be downloaded.
+        ValueError: the shape matches neither `class_names` nor ImageNet, `top` is below 1, an
+            argument has a wrong type, or the names of ImageNet's classes cannot be downloaded.
     """
     top = check_positive_int("top", top)
     names = None if class_names is None else _names(class_names)
@@ -259,3 +266,7 @@ def _names(class_names: Any) -> list[str]:
             "class_names must be a list of names, or a dict from indices to names, got"
             f" {shown(class_names)}."
         ) from error
+
+
+PIXELS = Preprocessing(mean=(0.0,), scale=1.0)
+"""The preprocessing of a model that takes pixels of 0..255."""

@@ -4,7 +4,7 @@ import fnmatch
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
@@ -43,9 +43,9 @@ Args:
     name: name of the model, and of nothing else.
     include_preprocessing: whether the model begins with its family's `preprocess_input`, so that
         it takes pixels of 0..255.
-    attention: blocks to insert: `"se"`, `"eca"`, `"cbam"`, `"gc"`, `"non_local"` or a layer, behind
-        the last map of every resolution, or a dict from levels of `feature_info` to these. They
-        come behind `"imagenet"` weights and before those of a file.{own}
+    attention: blocks to insert: `"se"`, `"eca"`, `"cbam"`, `"gc"`, `"non_local"` or a layer, after
+        the last map of every resolution, or a dict from levels of `feature_info` to these. They are
+        inserted after `"imagenet"` weights are loaded, and before those of a file.{own}
 
 Returns:
     A functional `keras.Model`.
@@ -68,7 +68,6 @@ class Family:
         arguments: docstring lines of the knobs that this family adds.
         min_size: smallest height and width in pixels.
         size: default height and width in pixels.
-        first: shared arguments that stand before the builders' own, as in keras.applications.
     """
 
     name: str
@@ -77,14 +76,19 @@ class Family:
     arguments: str = ""
     min_size: int = 32
     size: int = 224
-    first: tuple[str, ...] = ()
 
-    def register(self, builder: Callable[..., keras.Model]) -> Builder:
+    def register(self, builder: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
         """Makes a builder public: known by its lower-case name, with full signature and docstring.
 
         `builder` spells out its own arguments and takes those that all share as `**shared`, which
-        are checked before. Its own keyword-only arguments come last.
+        are checked before. It may name some of the shared ones among its own, to set their order.
+        Its own keyword-only arguments come last.
+
+        Type checkers take the shared arguments by keyword only. Python takes them by position as
+        well, in the order of keras.applications.
         """
+
+        unchecked: Builder = builder  # its arguments are checked when it is called
 
         @functools.wraps(builder)
         def build(*args: Any, **kwargs: Any) -> keras.Model:
@@ -92,9 +96,9 @@ class Family:
             bound.apply_defaults()
             given = bound.arguments
             shared: Any = {name: given.pop(name) for name in DEFAULTS}
-            return builder(**given, **check_shared(shared, self.min_size, signature.parameters))
+            return unchecked(**given, **check_shared(shared, self.min_size, signature.parameters))
 
-        signature = _signature(builder, self.first)
+        signature = _signature(builder)
         build.__signature__ = signature  # type: ignore[attr-defined]
         own = "".join(f"\n    {line}" for line in self.arguments.strip().splitlines())
         shared = _SHARED_ARGUMENTS.format(
@@ -104,7 +108,9 @@ class Family:
         _MODELS[build.__name__.lower()] = Entry(self, build)
         return build
 
-    def variant(self, builder: Callable[Concatenate[Row, P], keras.Model], row: Row) -> Builder:
+    def variant(
+        self, builder: Callable[Concatenate[Row, P], keras.Model], row: Row
+    ) -> Callable[P, keras.Model]:
         """The public function of one row of the family's table: `builder` with `row` filled in."""
         # mypy: a partial has no __name__ of its own, but takes one.
         build: Any = functools.partial(builder, row)
@@ -114,7 +120,7 @@ class Family:
         return self.register(build)
 
 
-def _signature(builder: Callable[..., keras.Model], first: Sequence[str]) -> inspect.Signature:
+def _signature(builder: Builder) -> inspect.Signature:
     own = [p for p in inspect.signature(builder).parameters.values() if p.kind != p.VAR_KEYWORD]
     positional = [p for p in own if p.kind != p.KEYWORD_ONLY]
     keywords = [p for p in own if p.kind == p.KEYWORD_ONLY]
@@ -124,10 +130,10 @@ def _signature(builder: Callable[..., keras.Model], first: Sequence[str]) -> ins
             name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=types[name]
         )
         for name, default in DEFAULTS.items()
+        if name not in {p.name for p in own}
     }
-    before = [shared.pop(name) for name in first]
     return inspect.Signature(
-        [*before, *positional, *shared.values(), *keywords], return_annotation=keras.Model
+        [*positional, *shared.values(), *keywords], return_annotation=keras.Model
     )
 
 

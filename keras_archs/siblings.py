@@ -1,6 +1,6 @@
-"""`keras_archs.training` and `keras_archs.tflite_export`: names that no file of the user's hides.
+"""The names `keras_archs.training` and `keras_archs.tflite_export` of this project's packages.
 
-A notebook often has a `training.py` or a folder `training/` beside it. Python then imports that one
+A notebook often has a file `training.py` or a folder `training/` beside it. Python then imports it
 as `training`. The names inside `keras_archs` always give the packages of this project.
 """
 
@@ -20,8 +20,8 @@ _PREFIX = f"{__package__}."
 
 
 def install() -> None:
-    """Makes the names known to Python's import system."""
-    # First, because the usual finder would load a second copy of a module inside such a package.
+    """Registers the names with Python's import system."""
+    # First, because the usual finder would load modules inside such a package a second time.
     sys.meta_path.insert(0, _Finder())
 
 
@@ -48,7 +48,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Alias(InspectLoader):
-    """Gives a second name to a module, so that there is one copy of it."""
+    """Gives a second name to a module that is loaded once."""
 
     def __init__(self, spec: ModuleSpec) -> None:
         self._spec = spec
@@ -57,7 +57,7 @@ class _Alias(InspectLoader):
         return import_module(self._spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has put the alias' in its place
+        module.__spec__ = self._spec  # the import system replaced it by the alias's spec
 
     def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002  # for `python -m`
         assert isinstance(self._spec.loader, InspectLoader)
@@ -68,7 +68,7 @@ class _Alias(InspectLoader):
         return self._spec.loader.get_source(self._spec.name)
 
 
-@cache  # the answer must not change after the first module has been imported by it
+@cache  # the answer must stay the same after the first import
 def _plain_name_is_ours(package: str) -> bool:
     module = sys.modules.get(package)
     if module is None:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import keras_archs
 from tests.tflite_export.files import NAMES, file_of, metadata
 from tflite_export import attach
 
@@ -22,15 +24,20 @@ print(keras_archs.__version__, model.count_params(), len(data.train), len(data.t
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (file,) = folder.glob("*.whl")
+def build(kind, folder, source=ROOT):
+    """The one file that a build of this kind from the folder `source` leaves in `folder`."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", folder]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (file,) = folder.iterdir()
     return file
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build("wheel", tmp_path_factory.mktemp("dist"))
+
+
+@pytest.mark.full
 def test_wheel_installed_elsewhere_builds_networks_and_has_the_images(wheel, tmp_path):
     place = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
@@ -46,7 +53,9 @@ def test_wheel_installed_elsewhere_builds_networks_and_has_the_images(wheel, tmp
     # 218,544 weights below the classifier (MobileNet's table 1 at a quarter of the width, one
     # input channel) and 257 for each class; a tenth of the training images is for validation.
     parameters = 218_544 - 2 * 8 * 9 + 257 * 10
-    assert found.stdout.splitlines()[-1] == f"0.1.0 {parameters} 9000 2000"
+    version = keras_archs.__version__
+    assert found.stdout.splitlines()[-1] == f"{version} {parameters} 9000 2000"
+    assert f"keras_archs-{version}-" in wheel.name
     assert (place / "bin" / "keras-archs").exists()
 
 
@@ -84,9 +93,40 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"keras_archs", "training", "tflite_export", "keras_archs-0.1.0.dist-info"}
+    facts = f"keras_archs-{keras_archs.__version__}.dist-info"
+    assert tops == {"keras_archs", "training", "tflite_export", facts}
     assert "training/data/fashion_mnist_small/LICENSE" in names
-    assert "training/recipes/finetune.yaml" in names
-    assert "training/reporting/report.html.jinja" in names
-    assert {"keras_archs/page.html.jinja", "keras_archs/export_page.html.jinja"} <= {*names}
+    assert "training/settings/recipes/finetune.yaml" in names
+    assert "training/evaluation/report.html.jinja" in names
+    assert {
+        "keras_archs/display/page.html.jinja",
+        "tflite_export/export_page/export_page.html.jinja",
+    } <= {*names}
+    # Type checkers read the types of a package only where this file lies (PEP 561).
+    assert {f"{package}/py.typed" for package in tops - {facts}} <= {*names}
     assert not [name for name in names if "__pycache__" in name]
+
+
+@pytest.mark.full
+def test_the_source_archive_makes_the_same_wheel_and_holds_no_settings_of_machines(wheel, tmp_path):
+    archive = build("sdist", tmp_path / "dist")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("keras_archs-*")
+    # Hatchling reads .gitignore when it builds, so it always takes it along.
+    assert {path.name for path in source.glob(".*")} == {".gitignore"}
+    for path in (
+        "tests/conftest.py",
+        "docs/published.csv",
+        "Makefile",
+        "constraints.txt",
+        "LICENSE",
+    ):
+        assert (source / path).is_file()
+    with (
+        zipfile.ZipFile(wheel) as one,
+        zipfile.ZipFile(build("wheel", tmp_path / "w", source)) as two,
+    ):
+        assert {each.filename: each.CRC for each in one.infolist()} == {
+            each.filename: each.CRC for each in two.infolist()
+        }

@@ -1,39 +1,43 @@
-"""TFLite files of Keras image classifiers, and the check of a file against its model."""
+"""Converts Keras image classifiers to TFLite and compares each file with its Keras model."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .calibration import calibration_set
-    from .classifier import Classifier
     from .conversion import Conversion, convert
-    from .debugging import LayerLoss, debug
-    from .fake_quantization.model import is_quantize_aware, quantize_aware
-    from .latency import Latency
-    from .lowering import KINDS
-    from .metadata import Metadata, attach, read_metadata
-    from .profiler import OperatorTime, Profile
-    from .rejection import NotFiniteError, ParityError
-    from .report import Report
-    from .snippets import Snippets
+    from .export_page.snippets import Snippets
+    from .exporter import Export, export
+    from .qat import is_quantize_aware, quantize_aware
+    from .runtime.classifier import Classifier
+    from .runtime.latency import Latency
+    from .runtime.metadata import Metadata, read_metadata
+    from .runtime.profiler import OperatorTime, Profile
+    from .settings import KINDS, ExportSettings
     from .sources import Source
+    from .tflite_file.metadata_writer import attach
+    from .verification.layer_errors import LayerLoss, debug
+    from .verification.rejection import NotFiniteError, ParityError
+    from .verification.report import Report
 
-# A module is imported when something of it is asked for: to run a file takes LiteRT and NumPy, to
-# make one takes TensorFlow. No module may have the name of something here, for its import would
-# put the module in its place.
+# A module is imported on the first access to one of its names. Running a file then needs LiteRT and
+# NumPy only; TensorFlow is imported for conversion. No module may have the same name as a public
+# name, because importing the module would replace the name.
 _MODULES = {
     "calibration": ["calibration_set"],
-    "classifier": ["Classifier"],
+    "runtime.classifier": ["Classifier"],
     "conversion": ["Conversion", "convert"],
-    "debugging": ["LayerLoss", "debug"],
-    "fake_quantization.model": ["is_quantize_aware", "quantize_aware"],
-    "latency": ["Latency"],
-    "lowering": ["KINDS"],
-    "metadata": ["Metadata", "attach", "read_metadata"],
-    "profiler": ["OperatorTime", "Profile"],
-    "rejection": ["NotFiniteError", "ParityError"],
-    "report": ["Report"],
-    "snippets": ["Snippets"],
+    "verification.layer_errors": ["LayerLoss", "debug"],
+    "qat": ["is_quantize_aware", "quantize_aware"],
+    "runtime.latency": ["Latency"],
+    "exporter": ["Export", "export"],
+    "settings": ["KINDS", "ExportSettings"],
+    "runtime.metadata": ["Metadata", "read_metadata"],
+    "tflite_file.metadata_writer": ["attach"],
+    "runtime.profiler": ["OperatorTime", "Profile"],
+    "verification.rejection": ["NotFiniteError", "ParityError"],
+    "verification.report": ["Report"],
+    "export_page.snippets": ["Snippets"],
     "sources": ["Source"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -42,6 +46,8 @@ __all__ = [
     "KINDS",
     "Classifier",
     "Conversion",
+    "Export",
+    "ExportSettings",
     "Latency",
     "LayerLoss",
     "Metadata",
@@ -56,6 +62,7 @@ __all__ = [
     "calibration_set",
     "convert",
     "debug",
+    "export",
     "is_quantize_aware",
     "quantize_aware",
     "read_metadata",

@@ -1,4 +1,4 @@
-"""Images to calibrate a file with and to test it on: drawn from a dataset, and checked."""
+"""Draws calibration images and test images from a run or a dataset."""
 
 from __future__ import annotations
 
@@ -9,56 +9,46 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tensorflow as tf
 
-from keras_archs.arguments import check_int, check_positive_int
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import Preprocessing
 
-if TYPE_CHECKING:  # a model can be exported without the training package
+from .settings import CALIBRATION_SIZE, check_draw
+
+if TYPE_CHECKING:  # exporting a model does not need the training package
     from training.data import Examples, ImageData
-    from training.run import Run
-
-COUNT = 300
-"""Images that ranges are measured on, if nothing else is said: more move them little."""
-
-# Neighbouring pixels of Fashion-MNIST correlate by 0.88, of 1/sqrt(f) noise, rougher than any
-# photograph, by 0.3, of faint stripes under nine times as much noise by 0.06; those of white noise
-# by less than 0.02 from 50 images of 16 x 16 pixels on.
-_LEAST_CORRELATION = 0.03
-# Resizing and a rounding may go a little over the range of 0 to 255.
-_LOWEST, _HIGHEST, _LEAST_SPAN = -1, 256, 16
-_LOOKED_AT = 256
-"""Images that tell of what kind all are: each takes several times its own memory to look at."""
+    from training.runs.run import Run
 
 
 def calibration_set(
     source: Run | ImageData,
-    count: int = COUNT,
+    count: int = CALIBRATION_SIZE,
     *,
     seed: int = 0,
     image_shape: tuple[int, int, int] | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> np.ndarray:
-    """Training images of all classes alike, as a network sees them, but not augmented.
+    """Draws training images, balanced over the classes, preprocessed but not augmented.
 
     Args:
         source: a run, or a dataset of `training.open_dataset`.
-        count: how many; all training images if there are fewer. Each class has the same number,
-            or one more, as long as it has so many; others make up for those that have not.
-        seed: draws which; 0 to 2**32 - 1.
-        image_shape: (height, width, channels) of the images of a dataset; a run knows its own.
-        preprocessing: for those of a dataset; None leaves pixels of 0..255.
+        count: number of images. A smaller dataset gives all its training images. The numbers of
+            images of two classes differ by at most one, unless a class has too few images; the
+            other classes then give more.
+        seed: seed of the draw, 0 to 2**32 - 1.
+        image_shape: (height, width, channels) for the images of a dataset. A run has its own.
+        preprocessing: preprocessing for the images of a dataset. None returns pixels of 0..255.
 
     Returns:
         float32 [count, height, width, channels]
 
     Raises:
-        InputError: `count` or `seed` is out of range, or a dataset has no `image_shape`.
+        InputError: `count` or `seed` is out of range, or `image_shape` is missing for a dataset.
     """
     check_draw(count, seed)
     examples, read = _reader(source, "train", image_shape, preprocessing)
     labels = examples.encoded.map(lambda *e: examples.content(*e)[1], tf.data.AUTOTUNE)
-    chosen = balanced(np.concatenate(list(labels.batch(4096).as_numpy_iterator())), count, seed)
-    return read(_only(examples, chosen))[0]
+    indices = balanced(np.concatenate(list(labels.batch(4096).as_numpy_iterator())), count, seed)
+    return read(_only(examples, indices))[0]
 
 
 def evaluation_set(
@@ -69,80 +59,39 @@ def evaluation_set(
     image_shape: tuple[int, int, int] | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Test images and their labels, any `count` of them or all if there are fewer.
+    """Draws test images and their labels, without balancing the classes.
 
-    Arguments and errors are those of `calibration_set`.
+    Arguments and errors are the same as for `calibration_set`.
+
+    Returns:
+        images, float32 [count, height, width, channels], and labels, int [count]
     """
     check_draw(count, seed)
     examples, read = _reader(source, "test", image_shape, preprocessing)
-    chosen = np.random.RandomState(seed).permutation(len(examples))[:count]
-    return read(_only(examples, chosen))
+    indices = np.random.RandomState(seed).permutation(len(examples))[:count]
+    return read(_only(examples, indices))
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Indices of `count` of the labels, or of all, each class as often as the others if it can be.
+    """Draws indices of labels, balanced over the classes as described in `calibration_set`.
 
     Args:
-        labels: whole numbers [n].
-        count: from 1 on.
+        labels: integers [n].
+        count: number of indices, at least 1.
         seed: 0 to 2**32 - 1.
+
+    Returns:
+        int [min(count, n)]
     """
-    # Not default_rng, whose streams may change with NumPy.
+    # The streams of default_rng may change between NumPy versions.
     random = np.random.RandomState(seed)
     order = random.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # class by class
     sizes = np.unique(labels, return_counts=True)[1]
-    # In each round every class that has one left gives an image, in random order.
+    # Each round takes one image of every class that has images left, in random class order.
     rounds = np.concatenate([np.arange(size) for size in sizes])
     turns = np.repeat(random.permutation(len(sizes)), sizes)
     return order[np.lexsort((turns, rounds))][:count]
-
-
-def check_real(name: str, images: np.ndarray, preprocessing: Preprocessing | None = None) -> None:
-    """Raises an InputError if images, float32 [n, h, w, c], are noise or not preprocessed.
-
-    Ranges that are measured on noise, or on pixels of 0..255 where the network takes -1..1, are
-    not those of any image that the file will see.
-    """
-    images = images[:_LOOKED_AT]
-    if preprocessing is not None:
-        pixels = preprocessing.undo(images)
-        low, high = float(pixels.min()), float(pixels.max())
-        span = np.ptp(pixels, axis=(0, 1, 2)).max()
-        if low < _LOWEST or high > _HIGHEST or span < _LEAST_SPAN:
-            raise InputError(
-                f"{name} must be preprocessed as in training: values from {images.min():.4g} to"
-                f" {images.max():.4g} stand for pixels from {low:.4g} to {high:.4g}, which are to"
-                " be from 0 to 255."
-            )
-    if (found := neighbour_correlation(images)) < _LEAST_CORRELATION:
-        raise InputError(
-            f"{name} must be real images, got noise: neighbouring pixels correlate by {found:.3f},"
-            " those of Fashion-MNIST by 0.88."
-        )
-
-
-def neighbour_correlation(images: np.ndarray) -> float:
-    """How much a pixel says of the one to its right and of the one below, 1 for all and 0 for none.
-
-    Args:
-        images: float [n, height, width, channels]. Means are those of the whole set: of images
-            that are each of one colour, a pixel says all of its neighbours.
-    """
-    x = images - images.mean(axis=(0, 1, 2), dtype=np.float64).astype(images.dtype)
-    pairs = [(x[:, 1:], x[:, :-1]), (x[:, :, 1:], x[:, :, :-1])]
-    variance = np.mean(np.square(x), dtype=np.float64)
-    if not variance:
-        return 1.0
-    shared = [np.mean(a * b, dtype=np.float64) for a, b in pairs if a.size]
-    return float(np.mean(shared) / variance) if shared else 1.0
-
-
-def check_draw(count: Any, seed: Any, names: tuple[str, str] = ("count", "seed")) -> None:
-    """Raises an InputError unless so many images can be drawn by the seed; it has the names."""
-    check_positive_int(names[0], count)
-    if not 0 <= check_int(names[1], seed) < 2**32:
-        raise InputError(f"{names[1]} must be from 0 to {2**32 - 1}, got {seed}.")
 
 
 Read = Callable[["Examples"], tuple[np.ndarray, np.ndarray]]
@@ -154,23 +103,23 @@ def _reader(
     shape: tuple[int, int, int] | None,
     preprocessing: Preprocessing | None,
 ) -> tuple[Examples, Read]:
-    """The images of a split as they are stored, and what makes arrays of some of them."""
-    from keras_archs.training.data import Augmentation, make_batches  # noqa: PLC0415  # see above
+    """Returns the encoded images of a split, and a function that decodes a part of them."""
+    from keras_archs.training.data import Augmentation, make_batches  # noqa: PLC0415  # for datasets only
 
     if hasattr(source, "arrays"):
         run = cast("Run", source)
 
-        def of_run(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+        def read_run(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
             splits = {**run.data.splits, split: examples}
             part = replace(run, data=replace(run.data, splits=splits))
             return part.arrays(split, len(examples))
 
-        return run.data.splits[split], of_run
+        return run.data.splits[split], read_run
 
     if shape is None:
         raise InputError("image_shape must be (height, width, channels) for a dataset, got None.")
 
-    def of_data(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    def read_dataset(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
         batches: Any = make_batches(
             examples,
             image_size=shape[:2],
@@ -185,21 +134,27 @@ def _reader(
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.concatenate(images), np.concatenate(labels).argmax(axis=1)
 
-    return source.splits[split], of_data
+    return source.splits[split], read_dataset
 
 
-def _only(examples: Examples, chosen: np.ndarray) -> Examples:
-    """Those examples alone, in their own order; the others are passed over undecoded."""
-    keep = tf.constant(np.isin(np.arange(len(examples)), chosen))
+def _only(examples: Examples, indices: np.ndarray) -> Examples:
+    """Returns the examples at these indices in their stored order. The others are not decoded."""
+    keep = tf.constant(np.isin(np.arange(len(examples)), indices))
     encoded = (
         examples.encoded.enumerate()
         .filter(lambda index, _: keep[index])
         .map(lambda _, example: example)
-        .apply(tf.data.experimental.assert_cardinality(len(chosen)))
+        .apply(tf.data.experimental.assert_cardinality(len(indices)))
     )
     return replace(examples, encoded=encoded)
 
 
 def as_seen(images: np.ndarray, inside: Preprocessing | None) -> np.ndarray:
-    """Preprocessed images as a file takes them: pixels of 0..255 if it does `inside` itself."""
+    """Converts preprocessed images to the input of a file.
+
+    Args:
+        images: preprocessed images.
+        inside: preprocessing inside the file, which then takes pixels of 0..255; None if the file
+            takes preprocessed images.
+    """
     return images if inside is None else np.clip(inside.undo(images), 0, 255)

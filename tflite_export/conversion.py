@@ -1,4 +1,4 @@
-"""From a Keras model to a TFLite file that is let through only if it says the same."""
+"""Converts a Keras model to a TFLite file and checks the file against the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,41 +9,37 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_archs.display import byte_size, html_table
+from keras_archs.analysis.classifier import image_shape, probability_activation
+from keras_archs.analysis.real_images import check_real
+from keras_archs.display.formatting import byte_size, html_table
+from keras_archs.display.quiet import quiet_in_notebook
 from keras_archs.errors import InputError
 from keras_archs.files import local_path, write_target
-from keras_archs.quiet import quiet_in_notebook
+from keras_archs.preprocessing import PIXELS
+from keras_archs.transforms.quantization.quantize_aware import is_quantize_aware
 
-from .arguments import (
-    check_as_trained,
-    check_settings,
-    check_untested,
-    given_images,
-)
 from .calibration import as_seen, calibration_set, evaluation_set
-from .debugging import debug
-from .fake_quantization.model import is_quantize_aware
-from .file_graph import Graph
-from .gate import check_stand_in, fewest, rejected
-from .lowering import CALIBRATED, Io, Quantize, as_representative, lower
-from .metadata import Metadata, attach
-from .parity import Parity, as_labels, keras_scores
-from .preparing import (
-    PIXELS,
+from .lowering.checks import check_model, check_representative
+from .lowering.lower import lower
+from .lowering.prepare import unfolded
+from .runtime.images import as_batch
+from .runtime.metadata import Metadata
+from .settings import (
+    CALIBRATED,
+    ExportSettings,
+    Io,
+    Quantize,
     Scores,
-    check_convertible,
-    image_shape,
-    own_activation,
-    unfolded,
 )
-from .quantizing import check_names
-from .report import Report
-from .serializing import pack, unpack
 from .sources import Source, open_source
 from .stand_ins import COUNT, stand_ins
-
-TEST_IMAGES = 2000
-"""Of a run that a file is tested on, if nothing else is said."""
+from .tflite_file.graph import Graph
+from .tflite_file.metadata_writer import attach
+from .tflite_file.serialize import pack, unpack
+from .verification.gate import bound_for, check_stand_in, fewest, rejected
+from .verification.layer_errors import layer_losses
+from .verification.parity import Parity, as_labels, keras_scores
+from .verification.report import Report
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ class Conversion:
         quantize: one of `KINDS`.
         content: the bytes of the file.
         kept_float: names of the layers that were kept in float.
-        report: the file beside its Keras model; None if there were no images to test it on.
-        stand_in: how near it came to the model on images in their place, the first `representative`
-            ones or generated ones; None if there is a report.
+        report: comparison of the file with its Keras model; None without test images.
+        stand_in: comparison on substitutes for test images: the first `representative` images or
+            generated ones. None if there is a report.
     """
 
     quantize: Quantize
@@ -71,20 +67,20 @@ class Conversion:
         return f"<Conversion to {self.quantize}{kept}: {figures}>"
 
     def _repr_html_(self) -> str:
-        """The table of a notebook."""
+        """Returns the table that a notebook shows."""
         if self.report:
             return self.report._repr_html_()
         row = [self.quantize, byte_size(len(self.content)), ", ".join(self.kept_float)]
         return html_table(["quantize", "size", "kept in float"], [row], self._tested())
 
     def _tested(self) -> str:
-        """What a file without a report was tested on."""
+        """Returns what a file without a report was tested on, in words."""
         if self.stand_in is None:
             return "not tested"
-        return f"without test images, tried on {self.stand_in.images} others"
+        return f"compared with Keras on {self.stand_in.images} images (no test images)"
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes the file whole or not at all, and returns its path.
+        """Writes the file, completely or not at all, and returns its path.
 
         Raises:
             InputError: the folder is missing or cannot be written to, or `path` exists and
@@ -112,145 +108,184 @@ def convert(
     scores: Scores = "model",
     pixels: bool = False,
     threads: int = 1,
+    profile: bool = False,
 ) -> Conversion:
-    """Converts an image classifier to a TFLite file and holds the file against the model.
+    """Converts an image classifier to TFLite and compares the file with the model.
 
         conversion = tflite_export.convert(
             model, "int8", representative=images, test=test_images, labels=test_labels, auto=True
         )
         conversion.save("model.tflite")
 
-    Where it is known how images are prepared for the source, which a run, a network of the registry
-    or a `Source` tells, the file has that and the names of the classes inside, see `Metadata`.
+    The file contains the preprocessing and the class names if the source defines them, see
+    `Metadata`. A run, a network of the registry and a `Source` define them.
 
     Args:
-        source: a functional Keras model of one input, [n, height, width, channels] with fixed
-            sizes, and one output, [n, classes], or [n, 1] of two classes, in any precision, which
-            is left as it is; the path of a .keras file; the folder of a run; or NAME:WEIGHTS such
-            as "mobilenet:imagenet".
+        source: one of:
+            - a functional Keras model. It has one input [n, height, width, channels] with fixed
+              sizes, and one output [n, classes], or [n, 1] for two classes. Its precision may be
+              any. The model is not changed.
+            - the path of a .keras file, or the folder of a run.
+            - NAME:WEIGHTS, such as "mobilenet:imagenet".
+            - a `Source`.
         quantize: one of `KINDS`, see `lower`.
-        representative: for "int8" and "int16x8" only, at least 50 images: the activations' ranges
-            are measured on them. They are floats [n, height, width, channels], preprocessed as in
-            training, in an array, a tensor or a list; or pixels, uint8, where it is known how
-            images are prepared for the source. A run's are `calibration_set(run)` if None.
-        test: images to test the file on, likewise. A run's are 2,000 of its test images if None,
-            with their labels. Without any the file is tried on `representative` ones or on
-            generated ones, and refused if it says something else than the model.
-        labels: whole numbers [n], the classes of `test`; without them the report has no top-1.
-        keep_float: names of layers that are not quantized.
-        auto: whether more layers may be kept in float, as few of the worst as the bound asks for.
-        min_agreement: least fraction of the test images for which model and file name the same
-            class; that of `gate.BOUNDS` for the kind if None.
-        max_error: largest difference between two scores, as a share of their range, likewise.
-        io: type of input and output of an "int8" file: "int8" (as None), "uint8" or "float32".
-        batch: images that the file takes at once: 1, or None for any number.
-        scores: "model" for the model's own output, "logits" or "probabilities".
+        representative: at least 50 images to measure the activation ranges on, for "int8" and
+            "int16x8" only. Floats [n, height, width, channels], preprocessed as in training, in an
+            array, a tensor or a list. Pixels, uint8, are allowed if the source defines its
+            preprocessing. None uses `calibration_set(run)` for a run.
+        test: images to compare the file on, in the same form. None uses 2,000 test images of a run
+            with their labels. Without test images the file is compared on `representative` or on
+            generated images, and only `Parity.deviation` has a bound.
+        labels: the classes of `test`, integers [n]. Without labels the report has no top-1.
+        keep_float: names of layers to keep in float.
+        auto: whether to keep more layers in float, as few as the bound needs, the worst first.
+        min_agreement: smallest fraction of the test images for which model and file predict the
+            same class. None uses `gate.BOUNDS`.
+        max_error: largest difference between two scores, as a share of the range of the model's
+            scores. None uses `gate.BOUNDS`.
+        io: type of the input and the output of an "int8" file: "int8", "uint8" or "float32". None
+            means "int8".
+        batch: batch size of the file: 1, or None for any.
+        scores: output of the file: "model" for the output of the model, "logits" or
+            "probabilities".
         pixels: whether the file takes pixels of 0..255 and preprocesses them itself.
-        threads: of the interpreter that the latency is measured with.
+        threads: threads of the interpreter for the latency.
+        profile: whether the report has the time of each operator and the peak of the machine.
 
     Raises:
-        InputError: an argument is unfit, the model is no such classifier, the images are noise or
-            not preprocessed, "int8" is asked for an operation that has no integer version, or
-            any kind for a model that does not convert: the error's cause then has all that
-            TensorFlow says. Or LiteRT cannot open the file, as it is tried on every one.
-        ParityError: the file is too far from the model on the test images, see `gate.Bound`, or
-            without any says something else on generated ones; the error has the file.
-        NotFiniteError: the model or the file gives NaN or infinity; it is a ParityError.
+        InputError: an argument is not allowed, the model is not such a classifier, or the images
+            are noise or not preprocessed. The model does not convert; `__cause__` then holds the
+            complete error of TensorFlow. An operation has no integer version for "int8". LiteRT
+            cannot open the file.
+        ParityError: the file is too far from the model, see `gate.Bound`. The error has the file.
+        NotFiniteError: the model or the file returns NaN or infinity. It is a `ParityError`.
     """
-    bound = check_settings(
-        quantize,
+    settings = ExportSettings(
+        quantize=quantize,
         auto=auto,
+        keep_float=keep_float,
         min_agreement=min_agreement,
         max_error=max_error,
-        threads=threads,
         io=io,
         batch=batch,
         scores=scores,
-        keep_float=keep_float,
+        pixels=pixels,
+        threads=threads,
+        profile=profile,
     )
-    opened = source if isinstance(source, Source) else open_source(source)
-    model, inside = opened.model, opened.preprocessing if pixels else None
-    if pixels and inside is None:
-        raise InputError("pixels=True needs a source whose preprocessing is known.")
-    check_convertible(model, scores)
-    check_as_trained(
-        opened, quantize, auto=auto, keep_float=keep_float, scores=scores, pixels=pixels
-    )
-    check_names(model, keep_float)
-    has_ranges = is_quantize_aware(model)
-    # A run's images may be gone: they are looked for only where there are no others.
-    if representative is None and quantize in CALIBRATED and not has_ranges and opened.run:
-        representative = calibration_set(opened.run)
-    if test is None and labels is None and opened.run:
-        test, labels = evaluation_set(opened.run, TEST_IMAGES)
-    representative = given_images(opened, "representative", representative)
-    if not has_ranges:
-        as_representative(representative, quantize, image_shape(model))
-    test = given_images(opened, "test", test)
-    if test is None:
-        check_untested(
-            labels=labels, auto=auto or None, min_agreement=min_agreement, max_error=max_error
+    opened_source = source if isinstance(source, Source) else open_source(source)
+    check_source(opened_source, settings)
+    # The images of a run may have been deleted. They are read only if no others are passed.
+    if (
+        representative is None
+        and needs_representative(opened_source, settings)
+        and opened_source.run
+    ):
+        representative = calibration_set(opened_source.run)
+    if test is None and labels is None and opened_source.run:
+        test, labels = evaluation_set(opened_source.run, settings.test_images)
+    return convert_source(opened_source, settings, representative, test, labels)
+
+
+def check_source(source: Source, settings: ExportSettings) -> None:
+    """Checks that a source can be converted with these settings.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if settings.pixels and source.preprocessing is None:
+        raise InputError(
+            "pixels=True (--pixels) needs a source with known preprocessing. Set it with"
+            " preprocessing= (--preprocessing)."
         )
+    check_model(source.model, settings, source.preprocessing if settings.pixels else None)
+
+
+def needs_representative(source: Source, settings: ExportSettings) -> bool:
+    """Returns whether the conversion measures activation ranges on representative images."""
+    return settings.quantize in CALIBRATED and not is_quantize_aware(source.model)
+
+
+def convert_source(
+    source: Source, settings: ExportSettings, representative: Any, test: Any, labels: Any
+) -> Conversion:
+    """Converts a source after `check_source`. `convert` describes the images and the errors."""
+    model, inside = source.model, source.preprocessing if settings.pixels else None
+    bound = bound_for(settings)
+    representative = _checked_images(source, "representative", representative)
+    check_representative(model, settings, representative)
+    test = _checked_images(source, "test", test)
+    if test is None:
+        _check_untested(settings, labels)
     elif labels is not None:
         labels = as_labels(labels, len(test), model.outputs[0].shape[-1])
 
-    def make(kept: Sequence[str]) -> Conversion:
+    def make(keep_float: Sequence[str]) -> Conversion:
         content = lower(
             model,
-            quantize,
+            replace(settings, keep_float=tuple(keep_float)),
             representative=representative,
-            keep_float=kept,
-            io=io,
-            batch=batch,
-            scores=scores,
             preprocessing=inside,
         )
-        return Conversion(
-            quantize, as_written(content, opened, quantize, pixels=pixels), tuple(kept)
-        )
+        content = as_written(content, source, settings.quantize, pixels=settings.pixels)
+        return Conversion(settings.quantize, content, tuple(keep_float))
 
-    images = _stand_ins(opened, representative) if test is None else test
-    expected = keras_scores(unfolded(model, scores), images)
-    seen = as_seen(images, inside)
-    conversion = make(keep_float)
+    images = _substitutes(source, representative) if test is None else test
+    expected = keras_scores(unfolded(model, settings.scores), images)
+    file_images = as_seen(images, inside)
+    conversion = make(settings.keep_float)
     if test is None:
-        stand_in = Parity.measure(conversion.content, seen, None, expected)
-        check_stand_in(conversion.content, quantize, stand_in)
+        stand_in = Parity.measure(conversion.content, file_images, None, expected)
+        check_stand_in(conversion.content, settings.quantize, stand_in)
         return replace(conversion, stand_in=stand_in)
 
-    def tested(made: Conversion) -> tuple[Conversion, Parity]:
-        return made, Parity.measure(made.content, seen, labels, expected, threads)
+    def compare(conversion: Conversion) -> tuple[Conversion, Parity]:
+        parity = Parity.measure(conversion.content, file_images, labels, expected, settings.threads)
+        return conversion, parity
 
-    conversion, parity = tested(conversion)
+    conversion, parity = compare(conversion)
     whole_bytes = None
-    if auto or keep_float:
-        whole_bytes = len((make(()) if keep_float else conversion).content)
-    if auto and bound.broken_by(parity):
-        worst = debug(
-            model,
-            quantize,
-            conversion.content,
-            test,
-            keep_float=keep_float,
-            scores=scores,
-            preprocessing=inside,
-        )
-        layers = [each.layer for each in worst][:-1]  # one at least is left to quantize
+    if settings.auto or settings.keep_float:
+        whole_bytes = len((make(()) if settings.keep_float else conversion).content)
+    if settings.auto and bound.broken_by(parity):
+        losses = layer_losses(model, settings, conversion.content, test, inside)
         conversion, parity = fewest(
-            lambda more: tested(make([*keep_float, *more])),
-            layers,
-            lambda found: not bound.broken_by(found[1]),
+            lambda layers: compare(make([*settings.keep_float, *layers])),
+            [loss.layer for loss in losses][:-1],  # at least one layer is quantized
+            lambda candidate: not bound.broken_by(candidate[1]),
         )
-    report = Report.for_file(conversion, parity, seen[0], threads=threads, whole_bytes=whole_bytes)
+    report = Report.for_file(
+        conversion,
+        parity,
+        file_images[0],
+        threads=settings.threads,
+        whole_bytes=whole_bytes,
+        profile=settings.profile,
+    )
     if bound.broken_by(report):
         raise rejected(conversion.content, report, bound)
     return replace(conversion, report=report)
 
 
-def _stand_ins(source: Source, representative: np.ndarray | None) -> np.ndarray:
-    """Images to try a file on without test images: real ones, if there are any.
+def _check_untested(settings: ExportSettings, labels: Any) -> None:
+    """Rejects settings that have no effect without test images."""
+    values = {
+        "labels": labels,
+        "auto": settings.auto or None,
+        "min_agreement": settings.min_agreement,
+        "max_error": settings.max_error,
+        "profile": settings.profile or None,
+    }
+    for name, value in values.items():
+        if value is not None:
+            raise InputError(f"{name} needs images to test the file on. Pass test= (--dataset).")
 
-    A calibrated file is right for images like those that its ranges were measured on alone.
+
+def _substitutes(source: Source, representative: np.ndarray | None) -> np.ndarray:
+    """Returns substitutes for test images.
+
+    Representative images come first: a calibrated file is accurate only for images that are like
+    the ones its ranges were measured on.
     """
     if representative is not None:
         return representative[:COUNT]
@@ -260,21 +295,30 @@ def _stand_ins(source: Source, representative: np.ndarray | None) -> np.ndarray:
 def as_written(
     content: bytes, source: Source, quantize: Quantize, *, pixels: bool = False
 ) -> bytes:
-    """The file as it is written: with metadata, if it is known how images are prepared."""
+    """Returns the final bytes of a file, with metadata if the source defines its preprocessing."""
     if source.preprocessing is None:
         return pack(unpack(content))
-    left = PIXELS if pixels else source.preprocessing
-    facts = Metadata(
+    outside = PIXELS if pixels else source.preprocessing
+    metadata = Metadata(
         class_names=source.class_names,
-        mean=left.mean,
-        scale=left.scale,
-        bgr=left.bgr,
+        mean=outside.mean,
+        scale=outside.scale,
+        bgr=outside.bgr,
         image_shape=image_shape(source.model),
         quantize=quantize,
         probabilities=Graph.read(content).gives_probabilities(),
-        activation=own_activation(source.model),
-        preprocessing_inside=left == PIXELS,
+        activation=probability_activation(source.model),
+        preprocessing_inside=outside == PIXELS,
         crop=source.crop,
         versions={name: version(name) for name in ("keras-archs", "keras", "tensorflow")},
     )
-    return attach(content, facts)
+    return attach(content, metadata)
+
+
+def _checked_images(source: Source, name: str, images: Any) -> np.ndarray | None:
+    """Returns the images of an argument as the input of the model, or None for None."""
+    if images is None:
+        return None
+    images = as_batch(name, images, image_shape(source.model), source.preprocessing)
+    check_real(name, images, source.preprocessing)
+    return images

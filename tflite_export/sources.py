@@ -1,4 +1,4 @@
-"""What can be converted: a model, a file, a run, or a network with published weights."""
+"""Opens the source of an export: a model, a .keras file, a run, or NAME:WEIGHTS."""
 
 import json
 import warnings
@@ -15,27 +15,31 @@ import numpy as np
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 from keras_archs.graph import inner_layers
-from keras_archs.preprocessing import Preprocessing, PreprocessInput, decode_predictions
+from keras_archs.preprocessing import (
+    IMAGENET_CLASSES,
+    PIXELS,
+    Preprocessing,
+    PreprocessInput,
+    decode_predictions,
+)
 from keras_archs.registry import find
-from keras_archs.weights import IMAGENET_CLASSES
-
-from .preparing import PIXELS
 
 if TYPE_CHECKING:
-    from training.run import Run
+    from training.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model with what is known of it.
+    """A model with its class names and its preprocessing.
 
     Attributes:
-        model: as it was trained.
-        class_names: of its outputs, in their order.
-        preprocessing: what it expects of its images: `PIXELS` if it begins with its own.
-        folder: of the run that it comes from.
-        crop: share of an image's shorter side that the centred square has which the run was
-            evaluated on; None for the whole image.
+        model: the model as trained.
+        class_names: names of the classes, in the order of the outputs; None if unknown.
+        preprocessing: preprocessing of the images; `PIXELS` if the model contains its own, None if
+            unknown.
+        folder: folder of the run, if the model is from a run.
+        crop: side of the centre crop for evaluation, as a share of the shorter side of the image;
+            None for no crop.
     """
 
     model: keras.Model
@@ -46,27 +50,28 @@ class Source:
 
     @cached_property
     def run(self) -> "Run | None":
-        """The run with its images.
+        """The run with its images; None if the model is not from a run.
 
         Raises:
-            InputError: its dataset cannot be found any more.
+            InputError: the dataset of the run does not exist any more.
         """
         if self.folder is None:
             return None
-        from keras_archs.training import load_run  # noqa: PLC0415  # a model or a file needs no training
+        from keras_archs.training import load_run  # noqa: PLC0415  # for runs only
 
         return load_run(self.folder)
 
 
 def open_source(source: keras.Model | str | Path) -> Source:
-    """Finds a model.
+    """Opens a model and finds its class names and its preprocessing.
 
     Args:
-        source: a Keras model; the path of a .keras file; the folder of a run, for its best model;
+        source: a Keras model; the path of a .keras file; the folder of a run (its best model);
             or NAME:WEIGHTS, such as "mobilenet:imagenet" or "mobilenet:my.weights.h5".
 
     Raises:
-        InputError: there is none there, or it has a layer of an unknown class.
+        InputError: the model does not exist or cannot be read, or it has a layer of an unknown
+            class.
     """
     if isinstance(source, keras.Model):
         return Source(source, preprocessing=_own_preprocessing(source))
@@ -74,11 +79,11 @@ def open_source(source: keras.Model | str | Path) -> Source:
         raise InputError(
             f"source must be a Keras model, a path or NAME:WEIGHTS, got {type(source).__name__}."
         )
-    place = local_path(source)
+    path = local_path(source)
     name, colon, weights = str(source).partition(":")
-    if colon and not place.exists():
+    if colon and not path.exists():
         return _published(name, weights)
-    return _saved(place)
+    return _saved(path)
 
 
 def _published(name: str, weights: str) -> Source:
@@ -88,52 +93,55 @@ def _published(name: str, weights: str) -> Source:
     return Source(model, names, entry.family.preprocessing)
 
 
-def _saved(place: Path) -> Source:
-    from keras_archs.training.finetuning import read_saved  # noqa: PLC0415  # a live model needs no training
+def _saved(path: Path) -> Source:
+    from keras_archs.training.model.finetuning import read_saved  # noqa: PLC0415  # not for models in memory
 
-    if not place.exists():
+    if not path.exists():
         raise InputError(
-            f"source={str(place)!r} is neither a file, nor the folder of a run, nor NAME:WEIGHTS"
-            " such as mobilenet:imagenet."
+            f"source={str(path)!r} does not exist. It must be a .keras file, the folder of a run,"
+            " or NAME:WEIGHTS such as mobilenet:imagenet."
         )
     try:
-        saved = read_saved("source", str(place))
+        saved = read_saved("source", str(path))
     except InputError as error:
-        file = place / "best.keras" if place.is_dir() else place
+        file = path / "best.keras" if path.is_dir() else path
         if unknown := next(_unknown_layers(file), None):
             raise InputError(
-                f"source={str(place)!r} has a layer {unknown[0]!r} of the class {unknown[1]}, which"
-                " is not known here: register it with keras.saving.register_keras_serializable()"
-                " and import it first, or give the model itself."
+                f"source={str(path)!r} has a layer {unknown[0]!r} of the unknown class"
+                f" {unknown[1]}. Register the class with"
+                " keras.saving.register_keras_serializable() and import it first, or pass the model"
+                " itself."
             ) from error
         raise
     model, settings = saved.network, saved.settings
-    own = _own_preprocessing(model)
+    inside = _own_preprocessing(model)
     if settings is None:
-        return Source(model, preprocessing=own)
-    expected = own or find(settings.config.model).family.preprocessing
+        return Source(model, preprocessing=inside)
+    preprocessing = inside or find(settings.config.model).family.preprocessing
     crop = settings.config.augmentation.test_share
-    return Source(model, tuple(settings.class_names), expected, place, crop)
+    return Source(model, tuple(settings.class_names), preprocessing, path, crop)
 
 
 def _own_preprocessing(model: keras.Model) -> Preprocessing | None:
-    begins = any(isinstance(layer, PreprocessInput) for layer in inner_layers(model))
-    return PIXELS if begins else None
+    """Returns `PIXELS` if the model contains its preprocessing, else None: it is unknown."""
+    contains = any(isinstance(layer, PreprocessInput) for layer in inner_layers(model))
+    return PIXELS if contains else None
 
 
 def _imagenet_names() -> tuple[str, ...] | None:
     try:
         best = decode_predictions(np.eye(IMAGENET_CLASSES), top=1)
-    except Exception as error:  # Keras raises a bare one where there is no network
-        warnings.warn(f"The names of ImageNet's classes are missing: {error}", stacklevel=2)
+    except Exception as error:  # Keras raises a plain Exception without a network
+        warnings.warn(f"The names of the ImageNet classes are missing: {error}", stacklevel=2)
         return None
     return tuple(name for ((_, name, _),) in best)
 
 
 def _unknown_layers(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and class of the layers in a .keras file whose class is neither Keras' nor registered.
+    """Yields name and class of each layer of a .keras file whose class is unknown to Keras.
 
-    Classes that can be imported are known to Keras, too; this is for a file that it cannot read.
+    It is for a file that Keras cannot read. Keras also finds classes that it can import, so a class
+    that is not registered here may not be the reason.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -150,7 +158,7 @@ def _unknown_layers(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Every saved object in the config of a model, the model itself first."""
+    """Yields each saved object in the config of a model, the model itself first."""
     if isinstance(config, dict):
         if "class_name" in config:
             yield config

@@ -1,4 +1,4 @@
-"""Images to try a file on that nobody gives test images for."""
+"""Generates images to compare a file on if there are no test images."""
 
 import numpy as np
 
@@ -8,22 +8,23 @@ COUNT = 16
 
 
 def stand_ins(shape: tuple[int, int, int], preprocessing: Preprocessing | None) -> np.ndarray:
-    """The same clouds of colour at each call, as a network takes them.
+    """Generates preprocessed clouds of colour, the same at each call.
 
-    They have the spectrum of photographs, whose amplitudes fall with the frequency (Field 1987,
-    "Relations between the statistics of natural images and the response properties of cortical
-    cells"), and each goes from 0 to 255 before its preprocessing.
+    Their spectrum is like that of photographs: amplitudes are inversely proportional to the
+    frequency (Field 1987, "Relations between the statistics of natural images and the response
+    properties of cortical cells"). The pixels of each image range from 0 to 255 before
+    preprocessing.
 
     Args:
         shape: height, width and channels.
-        preprocessing: that of the network; -1..1 if it is not known.
+        preprocessing: preprocessing of the network. None scales to -1..1.
 
     Returns:
         float32 [COUNT, height, width, channels]
     """
     height, width, _ = shape
     random = np.random.RandomState(0)
-    # A part that all channels share, for colours go together.
+    # The channels of photographs are correlated, so they share a part of the noise.
     noise = random.normal(size=(COUNT, *shape)) + 2 * random.normal(size=(COUNT, height, width, 1))
     rows, columns = height * np.fft.fftfreq(height)[:, None], width * np.fft.rfftfreq(width)
     amplitudes = 1 / np.maximum(np.hypot(rows, columns), 1)

@@ -1,12 +1,13 @@
-"""Training of image classifiers: data, one run from settings to pictures, runs read back."""
+"""Trains image classifiers: data, settings, runs and their evaluation."""
 
-from .config import TrainConfig
-from .continuing import continue_from
 from .data import ImageData, open_dataset
-from .fitting import resume, train
-from .recipes import load_recipe
-from .run import Run, evaluate, load_run, report
-from .stopping import TrainingStopped
+from .evaluation.evaluate import evaluate, report
+from .runs.continue_from import continue_from
+from .runs.run import Run, load_run
+from .runs.signals import TrainingStopped
+from .settings.config import TrainConfig
+from .settings.recipes import load_recipe
+from .trainer import resume, train
 
 __all__ = [
     "ImageData",

@@ -1,14 +1,15 @@
-"""The other way to many machines, that of Keras' maintainers: JAX and `keras.distribution`.
+"""Distributed training with JAX and `keras.distribution`, recommended by Keras' maintainers.
 
     KERAS_BACKEND=jax python -m training.jax_workers runs/first --config config.json
 
-The same networks, batches, optimizers and run folder, under `Model.fit`. Arrays span the devices of
-all processes, so that batch norms see the whole batch.
+This module uses the same networks, batches, optimizers and run folder with `Model.fit`. Arrays span
+the devices of all processes, so batch norms use the statistics of the whole batch.
 """
 
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,35 +20,36 @@ import typer
 from keras_archs.errors import InputError
 from keras_archs.files import local_path
 
-from .building import build_network, precision
-from .checkpoints import NotFiniteError, Progress, require_finite
-from .cluster import find_cluster
-from .config import TrainConfig
-from .distribution import fill_up
-from .loop import build_state
-from .optimization import make_loss, make_optimizer
-from .reading import reading
-from .run import Run, load_run, new_run
-from .run_folder import RunFolder
-from .stopping import TrainingStopped
+from .distributed.cluster import find_cluster
+from .distributed.devices import pad_with_empty_batches
+from .model.build import build_network, build_state, precision
+from .model.check_settings import check_new_run
+from .model.schedules import make_loss, make_optimizer
+from .runs.checkpoints import NotFiniteError, Progress, require_finite
+from .runs.run import Run, load_run, new_run
+from .runs.run_folder import RunFolder
+from .runs.signals import TrainingStopped
+from .runs.unreadable_data import stop_if_unreadable
+from .settings.config import TrainConfig
 
-OTHER_WAY = {"ema": None, "teacher": None, "progressive_from": None, "qat": False, "track": "none"}
+REQUIRED = {"ema": None, "teacher": None, "progressive_from": None, "qat": False, "track": "none"}
+"""The only supported values of these settings."""
 
 
 def train(config: TrainConfig | None, out: str | Path) -> None:
-    """Trains in all processes that TF_CONFIG or SLURM names, or in this one alone.
+    """Trains in all processes in TF_CONFIG or SLURM, or in this process alone.
 
-    The first one writes config.json, log.csv, best.keras, last.keras and checkpoints/ to `out`.
+    The first process writes config.json, log.csv, best.keras, last.keras and checkpoints/ to `out`.
 
     Args:
-        config: the settings; `strategy`, `checkpoint_steps`, `on_nan` and `deterministic` belong to
-            the other way, and so do those of `OTHER_WAY`, which are refused. None goes on with the
-            run in `out`, behind its last whole epoch.
-        out: the run's folder, which all processes can read.
+        config: the settings. `strategy`, `checkpoint_steps`, `on_nan` and `deterministic` are
+            ignored. The settings in `REQUIRED` must have the values given there. None resumes the
+            run in `out` after its last complete epoch.
+        out: the run's folder, which all processes must be able to read.
 
     Raises:
-        InputError: the backend, the dataset, the network, a setting or the folder does not do.
-        TrainingStopped: the loss is not finite, or the images cannot be read any more.
+        InputError: the backend, the dataset, the network, a setting or the folder is invalid.
+        TrainingStopped: the loss is not finite, or the images can no longer be read.
     """
     if keras.backend.backend() != "jax":
         raise InputError("training.jax_workers needs the JAX backend: set KERAS_BACKEND=jax.")
@@ -55,27 +57,27 @@ def train(config: TrainConfig | None, out: str | Path) -> None:
     if config:
         folder.check_free(overwrite=False)
     settings = config or folder.read_settings().config
-    for name, allowed in OTHER_WAY.items():
+    for name, allowed in REQUIRED.items():
         if (value := getattr(settings, name)) != allowed:
-            raise InputError(f"{name}={value!r} does not go with training.jax_workers.")
+            raise InputError(f"training.jax_workers needs {name}={allowed!r}, got {value!r}.")
     cluster = find_cluster()
     shard = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
     if cluster:
         keras.distribution.initialize(",".join(cluster.addresses), shard[1], cluster.index)
-    tf.config.set_visible_devices([], "GPU")  # of TensorFlow, the batches are all that is used
-    everywhere = keras.distribution.DataParallel(
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow only makes the batches
+    distribution = keras.distribution.DataParallel(
         devices=keras.distribution.list_devices(), auto_shard_dataset=False
     )
-    with precision(settings.precision), everywhere.scope():
-        run = new_run(config, folder) if config else load_run(out)
+    with precision(settings.precision), distribution.scope():
+        run = new_run(config, folder, partial(check_new_run, config)) if config else load_run(out)
         with tempfile.TemporaryDirectory(prefix="keras-archs-") as temporary:
-            # Saving a model computes on JAX, in which all processes have to take part.
-            own = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
-            with reading(settings.dataset, run.folder, again="a start without --config"):
-                _fit(run, own, shard)
+            # Saving a model runs JAX operations, in which all processes must take part.
+            worker_folder = run.folder if shard[0] == 0 else RunFolder(Path(temporary))
+            with stop_if_unreadable(settings.dataset, run.folder, again="a start without --config"):
+                _fit(run, worker_folder, shard)
 
 
-def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
+def _fit(run: Run, worker_folder: RunFolder, shard: tuple[int, int]) -> None:
     config = run.settings.config
     checkpoint = run.folder.checkpoints.load()
     network = build_network(run.settings, initialised=checkpoint is not None)
@@ -90,13 +92,13 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
     if checkpoint:
         checkpoint.restore(model)
         progress = checkpoint.progress
-        if own is run.folder:  # a kill may have come between the checkpoint and these
-            own.write_log(progress.history)
-            own.keep_if_best(progress.history)
+        if worker_folder is run.folder:  # a kill may have come after the checkpoint
+            worker_folder.write_log(progress.history)
+            worker_folder.keep_if_best(progress.history)
     start = progress.epoch
     if start >= config.epochs:
         return
-    own.write_settings(run.settings)
+    worker_folder.write_settings(run.settings)
     batches = run.batches(
         "train", training=True, epoch=start, epochs=config.epochs - start, shard=shard
     )
@@ -107,40 +109,40 @@ def _fit(run: Run, own: RunFolder, shard: tuple[int, int]) -> None:
             initial_epoch=start,
             epochs=config.epochs,
             steps_per_epoch=run.steps,
-            callbacks=[_Keep(own, progress, network)],
-            verbose="auto" if own is run.folder else 0,
+            callbacks=[_SaveEpoch(worker_folder, progress, network)],
+            verbose="auto" if worker_folder is run.folder else 0,
         )
     except NotFiniteError as error:
         newest = run.folder.newest_checkpoint()
-        rest = f" The last good checkpoint is {str(newest)!r}." if newest else ""
+        hint = f" The last good checkpoint is {str(newest)!r}." if newest else ""
         raise TrainingStopped(
-            f"The loss or a weight is not finite in epoch {progress.epoch + 1}; a lower"
-            f" learning_rate is another run.{rest}"
+            f"The loss or a weight is not finite in epoch {progress.epoch + 1}; to lower"
+            f" learning_rate, start a new run.{hint}"
         ) from error
 
 
 def _validation(run: Run, shard: tuple[int, int]) -> tf.data.Dataset:
-    """Validation in batches of one size in all processes, as JAX needs them.
+    """Returns validation batches of the same size in all processes, as JAX requires.
 
-    What fills them up has weight zero; that of each image makes Keras' mean over whole batches the
-    mean over the images.
+    Padding has weight zero. With the weight of the images, Keras' mean over padded batches equals
+    the mean over the images.
     """
     count, batch_size = len(run.data.splits["validation"]), run.settings.config.batch_size
     steps, size = run.validation_steps, batch_size // shard[1]
 
-    def fill(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, ...]:
         weights = tf.fill([tf.shape(labels)[0]], steps * batch_size / count)
         missing = size - tf.shape(labels)[0]
-        filled = []
-        for each in (images, labels, weights):
-            filled.append(tf.pad(each, [[0, missing]] + [[0, 0]] * (len(each.shape) - 1)))
-            filled[-1].set_shape([size, *each.shape[1:]])
-        return tuple(filled)
+        batch = []
+        for tensor in (images, labels, weights):
+            batch.append(tf.pad(tensor, [[0, missing]] + [[0, 0]] * (len(tensor.shape) - 1)))
+            batch[-1].set_shape([size, *tensor.shape[1:]])
+        return tuple(batch)
 
-    return fill_up(run.batches("validation", shard=shard), steps).map(fill)
+    return pad_with_empty_batches(run.batches("validation", shard=shard), steps).map(pad)
 
 
-class _Keep(keras.callbacks.Callback):
+class _SaveEpoch(keras.callbacks.Callback):
     """Writes the run's folder at the end of each epoch."""
 
     model: keras.Model
@@ -165,10 +167,10 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder of the run.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings as JSON, of a new run; without, the folder's run goes on."),
+        typer.Option(help="Settings of a new run as JSON. Without: resume the run in the folder."),
     ] = None,
 ) -> None:
-    """Train on all devices of all processes that TF_CONFIG or SLURM names, with JAX."""
+    """Train with JAX on all devices of all processes in TF_CONFIG or SLURM."""
     try:
         train(TrainConfig(**json.loads(config.read_text())) if config else None, out)
     except InputError as error:

@@ -1,7 +1,7 @@
-"""The training loop: Keras' own step and callbacks, entered and left at any step.
+"""The training loop: Keras' steps and callbacks, with stop and resume at any step.
 
-`Model.fit` begins each epoch at its first step with metrics at zero, and a second call of it would
-begin the callbacks anew. Of Keras, the loop takes public methods alone.
+`Model.fit` can only start at the first step of an epoch, with reset metrics. A second call would
+restart the callbacks. The loop uses only public methods of Keras.
 """
 
 import time
@@ -15,41 +15,36 @@ from typing import Any
 import keras
 import numpy as np
 
-from .averaging import Averages
-from .callbacks import restore, states
-from .checkpoints import NotFiniteError, Progress, require_finite
-from .distribution import Devices
+from .distributed.devices import Devices
+from .model.schedules import make_schedule
 from .monitoring import Monitor
-from .optimization import make_schedule
-from .run_folder import RunFolder
-from .stopping import StopRequest, TrainingStopped, stop_request, stopped
+from .optim.ema import Averages
+from .runs.callback_state import restore, states
+from .runs.checkpoints import NotFiniteError, Progress, require_finite
+from .runs.run_folder import RunFolder
+from .runs.signals import StopRequest, TrainingStopped, stop_request, stopped
 
 CHECKPOINT_SECONDS = 300
-"""From one checkpoint to the next, unless they are asked for by steps."""
-
-
-def build_state(model: keras.Model, classes: int) -> None:
-    """Makes the variables that Keras makes in the first step: the optimizer's and the metrics'."""
-    model.optimizer.build(model.trainable_variables)
-    scores = np.zeros((1, classes), "float32")
-    # In a distributed model metrics can be updated by a replica alone, or without effect.
-    with keras.StatelessScope():
-        model.compute_metrics(None, scores, scores)
+"""Time between checkpoints, unless checkpoint_steps is set."""
 
 
 @dataclass
 class Loop:
-    """Trains a compiled model from where `progress` stands to its last epoch.
+    """Trains a compiled model from `progress` to its last epoch.
 
     Attributes:
-        network: of the same layers, and not compiled: what is saved.
-        averages: of its weights, which are validated and saved in their place.
-        batches: gives the batches for training from a step of an epoch on.
-        restarts: epochs whose batches are to be asked for anew, and whose first step compiles.
-        validation: batches.
-        validation_steps: in a validation.
-        steps: in an epoch.
-        devices: that share each step.
+        model: compiled model.
+        network: model of the same layers that is saved. It is not compiled.
+        averages: moving averages of the weights. They are validated and saved instead of the
+            weights.
+        folder: folder of the run.
+        progress: progress of the run.
+        batches: returns training batches, starting at a given epoch and step.
+        restarts: epochs that need new training batches, and whose first step compiles.
+        validation: validation batches.
+        validation_steps: number of steps in a validation.
+        steps: number of steps in an epoch.
+        devices: devices that share each step.
     """
 
     model: keras.Model
@@ -70,11 +65,11 @@ class Loop:
     _callbacks: Sequence[keras.callbacks.Callback] = ()
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Trains to the last epoch, or to the one in which a callback sets `model.stop_training`.
+        """Trains to the last epoch, or to the epoch in which a callback sets `stop_training`.
 
         Raises:
-            TrainingStopped: the process was asked to end, the loss is not finite, or a file cannot
-                be written. A checkpoint remains to go on from.
+            TrainingStopped: a stop signal was received, the loss is not finite, or a file cannot be
+                written. A checkpoint for resuming remains.
         """
         with stop_request() as request:
             hooks = keras.callbacks.CallbackList(
@@ -97,8 +92,8 @@ class Loop:
                 try:
                     self._train(iterator, hooks, request)
                     self._end_epoch(self._validate(hooks, request), hooks)
-                    if asked := self.devices.agree(request.received)[0]:
-                        raise self._stopped(asked)
+                    if received := self.devices.agree(request.received)[0]:
+                        raise self._stopped(received)
                 except NotFiniteError:
                     self._roll_back()
                     iterator = None
@@ -108,66 +103,66 @@ class Loop:
     def _train(
         self, iterator: Any, hooks: keras.callbacks.CallbackList, request: StopRequest
     ) -> None:
-        """The rest of the running epoch."""
+        """Trains the remaining steps of the current epoch."""
         progress = self.progress
         if progress.step == 0:
             self.model.reset_metrics()
         hooks.on_epoch_begin(progress.epoch)
         for step in range(progress.step, self.steps):
             hooks.on_train_batch_begin(step)
-            began = time.monotonic()
+            start = time.monotonic()
             logs = _floats(self.model.train_function(iterator))
             if self.averages:
                 self.averages.update()
             if not self._compiles:
                 progress.timed_images += progress.config.batch_size
-                progress.timed_seconds += time.monotonic() - began
+                progress.timed_seconds += time.monotonic() - start
             self._compiles = False
             hooks.on_train_batch_end(step, logs)
             progress.step += 1
             progress.images += progress.config.batch_size
             if not np.isfinite(logs["loss"]):
                 raise NotFiniteError
-            asked, due = self.devices.agree(request.received, self._is_due())
-            if asked:
+            received, due = self.devices.agree(request.received, self._is_due())
+            if received:
                 self._save()
-                raise self._stopped(asked)
+                raise self._stopped(received)
             if due:
                 self._save()
 
     def _validate(
         self, hooks: keras.callbacks.CallbackList, request: StopRequest
     ) -> dict[str, float]:
-        """The metrics of the whole epoch, in training and in validation."""
+        """Validates, and returns the epoch's training and validation metrics."""
         model = self.model
         logs = _floats(model.get_metrics_result())
-        trained = [np.array(variable) for variable in model.metrics_variables]
+        training_state = [np.array(variable) for variable in model.metrics_variables]
         hooks.on_test_begin()
         model.reset_metrics()
-        iterator, found, asked = iter(self.validation), {}, None
+        iterator, metrics, received = iter(self.validation), {}, None
         with self._averaged():
             for step in range(self.validation_steps):
                 hooks.on_test_batch_begin(step)
-                found = _floats(model.test_function(iterator))
-                hooks.on_test_batch_end(step, found)
-                if asked := self.devices.agree(request.received)[0]:
+                metrics = _floats(model.test_function(iterator))
+                hooks.on_test_batch_end(step, metrics)
+                if received := self.devices.agree(request.received)[0]:
                     break
-        if asked:
-            for variable, value in zip(model.metrics_variables, trained, strict=True):
+        if received:
+            for variable, value in zip(model.metrics_variables, training_state, strict=True):
                 variable.assign(value)
-            self._save()  # a validation has no steps to come back to
-            raise self._stopped(asked)
-        next(iterator, None)  # to its end, or what was cached of it is thrown away
-        hooks.on_test_end(found)
-        return logs | {f"val_{name}": value for name, value in found.items()}
+            self._save()  # a resumed run repeats the whole validation
+            raise self._stopped(received)
+        next(iterator, None)  # `cache` keeps its content only if the iterator reaches the end
+        hooks.on_test_end(metrics)
+        return logs | {f"val_{name}": value for name, value in metrics.items()}
 
     def _end_epoch(self, logs: dict[str, float], hooks: keras.callbacks.CallbackList) -> None:
         progress, folder = self.progress, self.folder
-        require_finite(self.model, self.averages)  # or log and last model had the epoch already
+        require_finite(self.model, self.averages)  # before the epoch enters log and last.keras
         hooks.on_epoch_end(progress.epoch, dict(logs))
-        if not all(isinstance(each, Monitor) for each in self._callbacks):
-            require_finite(self.model, self.averages)  # the user's may have changed weights
-        # The workers' callbacks have seen the same numbers, but perhaps not the same clock.
+        if not all(isinstance(callback, Monitor) for callback in self._callbacks):
+            require_finite(self.model, self.averages)  # the user's callbacks may change weights
+        # Callbacks of all workers get the same metrics, but their clocks may differ.
         progress.ended = self.devices.agree(due=bool(self.model.stop_training))[1]
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.history.append({"epoch": progress.epoch, **dict(sorted(logs.items()))})
@@ -180,7 +175,7 @@ class Loop:
             folder.keep_if_best(progress.history)
 
     def _restore_callbacks(self) -> None:
-        """Behind `on_train_begin`, with which they begin anew."""
+        """Restores the state of callbacks. Called after `on_train_begin`, which resets them."""
         self.model.stop_training = False
         if stored := self.progress.callbacks:
             restore(self._callbacks, stored)
@@ -194,7 +189,7 @@ class Loop:
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def _count(self) -> None:
-        """The time that has passed, into the progress."""
+        """Adds the elapsed time to the progress."""
         now = time.monotonic()
         self.progress.seconds += now - self._counted_at
         self._counted_at = now
@@ -211,39 +206,43 @@ class Loop:
         self._saved_at = time.monotonic()
 
     def stopped_at(self) -> str:
-        """Where the run stands, for one that is stopped there."""
-        return f"at {self._place(self.progress)}; --resume goes on from there"
+        """The current position, for the message of a stopped run."""
+        return f"at {self._place(self.progress)}; --resume resumes it from there"
 
-    def _stopped(self, asked: Signals) -> TrainingStopped:
-        return stopped(asked, self.folder.path, self.stopped_at())
+    def _stopped(self, received: Signals) -> TrainingStopped:
+        return stopped(received, self.folder.path, self.stopped_at())
 
     def _roll_back(self) -> None:
-        """To the last checkpoint; or the end, where that is asked for or has been of no use."""
+        """Returns to the last checkpoint.
+
+        Stops the run instead if on_nan is "stop", or if the loss was not finite at this step
+        before.
+        """
         progress, checkpoint = self.progress, self.folder.checkpoints.load()
-        assert checkpoint  # the loop begins with one
+        assert checkpoint  # the loop starts by writing one
         rate = float(
             make_schedule(progress.config, self.steps)(
                 progress.epoch * self.steps + progress.step - 1
             )
         )
-        found = (
+        problem = (
             f"The loss or a weight is not finite at {self._place(progress)}, with a learning rate"
             f" of {rate:.3g}"
         )
-        good = (
+        last_good = (
             f"the last good checkpoint, {str(self.folder.checkpoints.newest())!r}, of"
             f" {self._place(checkpoint.progress)}"
         )
         place = progress.epoch, progress.step
         if place in self._not_finite_at:
-            raise TrainingStopped(f"{found}, again after going back to {good}.")
+            raise TrainingStopped(f"{problem}, again after a rollback to {last_good}.")
         if progress.config.on_nan == "stop":
             raise TrainingStopped(
-                f"{found}. --resume --on-nan rollback goes on from {good}; a lower learning_rate is"
-                " another run."
+                f"{problem}. --resume --on-nan rollback resumes from {last_good}; to lower"
+                " learning_rate, start a new run."
             )
         self._not_finite_at.add(place)
-        warnings.warn(f"{found}; going back to {good}.", stacklevel=2)
+        warnings.warn(f"{problem}; rolling back to {last_good}.", stacklevel=2)
         checkpoint.restore(self.model, self.averages)
         self.progress = checkpoint.progress
         self._restore_callbacks()

@@ -1,6 +1,6 @@
 """ResNets with attention: positions or channels that look beyond a 3x3 kernel.
 
-- Non-local: 1, 5 or 10 blocks in which every position attends to every other, behind blocks of
+- Non-local: 1, 5 or 10 blocks in which every position attends to every other, after blocks of
   the third and fourth stage.
 - GC: one attention map for all positions, added to each block of the last three stages.
 - CBAM, ECA: light gates at the end of each residual branch.
@@ -12,6 +12,7 @@ papers of the non-local block and of most others give no ImageNet accuracy for e
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, Literal, Unpack
 
 import keras
@@ -29,7 +30,8 @@ from ..layers import (
 from ..layers.non_local import PAIRINGS
 from ..preprocessing import TORCH
 from ..registry import Family
-from .resnet import DEPTHS, STOCHASTIC_DEPTH, Variant, residual_network
+from .common.convolution import bn_act
+from .resnet import BN, DEPTHS, STOCHASTIC_DEPTH, Variant, bottleneck, residual_network, stem
 
 
 def _family(name: str, paper: str, arguments: str = "") -> Family:
@@ -76,45 +78,25 @@ def _gated(
     return residual_network(variant, shared, drop_connect_rate)
 
 
-def _gc(name: str) -> keras.layers.Layer:
-    return GlobalContext(name=name)
+_gc = partial(bottleneck, gate=GlobalContext)
+_gc_blocks = (bottleneck, _gc, _gc, _gc)
+_cbam = partial(bottleneck, gate=CBAM)
+_eca = partial(bottleneck, gate=ECA)
 
-
-def _cbam(name: str) -> keras.layers.Layer:
-    return CBAM(name=name)
-
-
-def _eca(name: str) -> keras.layers.Layer:
-    return ECA(name=name)
-
-
-# fmt: off
-GCResNet50, GCResNet101 = (
-    GC.variant(_gated, Variant(GC, f"GCResNet{depth}", DEPTHS[depth], gate=_gc, gate_from=3))
-    for depth in (50, 101)
-)
-CBAMResNet50, CBAMResNet101 = (
-    CBAM_RESNET.variant(
-        _gated, Variant(CBAM_RESNET, f"CBAMResNet{depth}", DEPTHS[depth], gate=_cbam)
-    )
-    for depth in (50, 101)
-)
-ECAResNet50, ECAResNet101 = (
-    ECA_RESNET.variant(_gated, Variant(ECA_RESNET, f"ECAResNet{depth}", DEPTHS[depth], gate=_eca))
-    for depth in (50, 101)
-)
-# fmt: on
-
-# (stage, block) that a non-local block follows, by the number of non-local blocks and of layers.
+# (stage, block) that a non-local block follows, by the ResNet and the number of non-local blocks.
 # One stands right before the last block of the fourth stage; five are spread over every second
 # (ResNet-101: every seventh) block. The paper does not say where ten stand among 23 blocks; evenly.
 PLACES = {
-    (1, 50): {(4, 5)},
-    (5, 50): {(3, 2), (3, 4), (4, 2), (4, 4), (4, 6)},
-    (10, 50): {*((3, block) for block in range(1, 5)), *((4, block) for block in range(1, 7))},
-    (1, 101): {(4, 22)},
-    (5, 101): {(3, 2), (3, 4), (4, 7), (4, 14), (4, 21)},
-    (10, 101): {*((3, block) for block in range(1, 5)), *((4, 3 * third) for third in range(1, 7))},
+    DEPTHS[50]: {
+        1: {(4, 5)},
+        5: {(3, 2), (3, 4), (4, 2), (4, 4), (4, 6)},
+        10: {*((3, block) for block in range(1, 5)), *((4, block) for block in range(1, 7))},
+    },
+    DEPTHS[101]: {
+        1: {(4, 22)},
+        5: {(3, 2), (3, 4), (4, 7), (4, 14), (4, 21)},
+        10: {*((3, block) for block in range(1, 5)), *((4, 3 * third) for third in range(1, 7))},
+    },
 }
 
 
@@ -131,20 +113,15 @@ def _non_local(
     blocks = check_choice("blocks", blocks, (1, 5, 10))
     pairing = check_choice("pairing", pairing, PAIRINGS)
     sub_sample = check_flag("sub_sample", sub_sample)
-    places = PLACES[blocks, 50 if variant.depths == DEPTHS[50] else 101]
+    places = {f"conv{stage}_block{block}" for stage, block in PLACES[variant.depths][blocks]}
 
-    def behind(x: Any, stage: int, block: int, name: str) -> Any:
-        if (stage, block) not in places:
+    def block(x: Any, width: int, stride: int, drop_rate: float, name: str) -> Any:
+        x = bottleneck(x, width, stride, drop_rate, name)
+        if name not in places:
             return x
         return NonLocalBlock(pairing, sub_sample=sub_sample, name=f"{name}_non_local")(x)
 
-    return residual_network(dataclasses.replace(variant, behind=behind), shared, drop_connect_rate)
-
-
-NonLocalResNet50, NonLocalResNet101 = (
-    NON_LOCAL.variant(_non_local, Variant(NON_LOCAL, f"NonLocalResNet{depth}", DEPTHS[depth]))
-    for depth in (50, 101)
-)
+    return residual_network(dataclasses.replace(variant, block=block), shared, drop_connect_rate)
 
 
 def _botnet(
@@ -159,21 +136,20 @@ def _botnet(
     last_stride = check_choice("last_stride", last_stride, (1, 2))
     num_heads = check_positive_int("num_heads", num_heads)
 
-    def middle(x: Any, stage: int, _: int, stride: int, name: str) -> Any:
-        if stage < 5:
-            return None
+    def attention(x: Any, _: int, stride: int, name: str) -> Any:
         x = MultiHeadSelfAttention2D(num_heads, name=f"{name}_attention")(x)
         if stride > 1:
             x = layers.AveragePooling2D(stride, padding="same", name=f"{name}_pool")(x)
-        return x
+        return bn_act(x, bn=BN, name=name)
 
-    variant = dataclasses.replace(variant, middle=middle, last_stride=last_stride)
-    return residual_network(variant, shared, drop_connect_rate, needs_size=True)
-
-
-BoTNet50, BoTNet101 = (
-    BOT.variant(_botnet, Variant(BOT, f"BoTNet{depth}", DEPTHS[depth])) for depth in (50, 101)
-)
+    last = partial(bottleneck, middle=attention)
+    return residual_network(
+        dataclasses.replace(variant, block=(bottleneck, bottleneck, bottleneck, last)),
+        shared,
+        drop_connect_rate,
+        last_stride=last_stride,
+        static="always",
+    )
 
 
 def _aa_resnet(
@@ -189,15 +165,34 @@ def _aa_resnet(
     kappa, nu = check_share("kappa", kappa), check_share("nu", nu)
     num_heads = check_positive_int("num_heads", num_heads)
 
-    def middle(x: Any, stage: int, width: int, stride: int, name: str) -> Any:
-        if stage < 3:
-            return None
-        return AttentionAugmentedConv2D(
-            width, 3, kappa, nu, num_heads, stride, pool=stage == 3, name=f"{name}_augmented"
+    def augmented(x: Any, width: int, stride: int, name: str, pool: bool = False) -> Any:
+        x = AttentionAugmentedConv2D(
+            width, 3, kappa, nu, num_heads, stride, pool=pool, name=f"{name}_augmented"
         )(x)
+        return bn_act(x, bn=BN, name=name)
 
-    variant = dataclasses.replace(variant, middle=middle)
-    return residual_network(variant, shared, drop_connect_rate, needs_size=True)
+    third = partial(bottleneck, middle=partial(augmented, pool=True))
+    later = partial(bottleneck, middle=augmented)
+    variant = dataclasses.replace(variant, block=(bottleneck, third, later, later))
+    return residual_network(variant, shared, drop_connect_rate, static="always")
 
 
-AAResNet50 = AA.variant(_aa_resnet, Variant(AA, "AAResNet50", DEPTHS[50]))
+# fmt: off
+GCResNet50 = GC.variant(_gated, Variant(GC, "GCResNet50", DEPTHS[50], _gc_blocks, stem))
+GCResNet101 = GC.variant(_gated, Variant(GC, "GCResNet101", DEPTHS[101], _gc_blocks, stem))
+CBAMResNet50 = CBAM_RESNET.variant(
+    _gated, Variant(CBAM_RESNET, "CBAMResNet50", DEPTHS[50], _cbam, stem))
+CBAMResNet101 = CBAM_RESNET.variant(
+    _gated, Variant(CBAM_RESNET, "CBAMResNet101", DEPTHS[101], _cbam, stem))
+ECAResNet50 = ECA_RESNET.variant(
+    _gated, Variant(ECA_RESNET, "ECAResNet50", DEPTHS[50], _eca, stem))
+ECAResNet101 = ECA_RESNET.variant(
+    _gated, Variant(ECA_RESNET, "ECAResNet101", DEPTHS[101], _eca, stem))
+NonLocalResNet50 = NON_LOCAL.variant(
+    _non_local, Variant(NON_LOCAL, "NonLocalResNet50", DEPTHS[50], bottleneck, stem))
+NonLocalResNet101 = NON_LOCAL.variant(
+    _non_local, Variant(NON_LOCAL, "NonLocalResNet101", DEPTHS[101], bottleneck, stem))
+BoTNet50 = BOT.variant(_botnet, Variant(BOT, "BoTNet50", DEPTHS[50], bottleneck, stem))
+BoTNet101 = BOT.variant(_botnet, Variant(BOT, "BoTNet101", DEPTHS[101], bottleneck, stem))
+AAResNet50 = AA.variant(_aa_resnet, Variant(AA, "AAResNet50", DEPTHS[50], bottleneck, stem))
+# fmt: on

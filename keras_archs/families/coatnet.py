@@ -6,6 +6,7 @@ pooling) is as in timm.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 import keras
@@ -13,14 +14,12 @@ from keras import layers
 
 from ..arguments import Shared, check_rate
 from ..layers import MultiHeadSelfAttention2D, SqueezeExcite
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..layers.stochastic_depth import stochastic_depth
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from .convolutions import conv2d
+from .common.convolution import conv2d, conv_bn_act, drop_rates
+from .common.network import Scaffold
 
 FAMILY = Family(
     name="coatnet",
@@ -35,6 +34,9 @@ preprocess_input = FAMILY.preprocessing
 
 HEAD_DIM = 32
 EXPANSION = 4
+DEPTHWISE = ("{}", "{}_bn", "{}_act")
+BN = partial(BatchNormalization, momentum=0.9, epsilon=1e-5)
+_conv = partial(conv_bn_act, activation="gelu", bn=BN, names=("{}_conv", "{}_bn", "{}_act"))
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,14 @@ def _coatnet(
     """Two stages of inverted residuals and two of self-attention with relative positions."""
     drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), static="always")
-    x = _conv(scaffold.inputs, variant.stem, 3, "stem1", stride=2)
-    x = _bn_gelu(x, "stem1")
-    x = _conv(x, variant.stem, 3, "stem2")
-    count, blocks = 0, sum(variant.depths)
+    x = _conv(scaffold.inputs, variant.stem, 3, 2, name="stem1")
+    x = conv2d(x, variant.stem, 3, name="stem2")
+    rates = drop_rates(drop_connect_rate, sum(variant.depths))
     for stage, (depth, width) in enumerate(zip(variant.depths, variant.widths, strict=True), 1):
         build = _inverted_residual if stage <= 2 else _transformer
         for block in range(1, depth + 1):
-            count += 1
-            rate = drop_connect_rate * count / blocks
-            x = build(x, width, 2 if block == 1 else 1, rate, f"stage{stage}_block{block}")
+            name = f"stage{stage}_block{block}"
+            x = build(x, width, 2 if block == 1 else 1, next(rates), name)
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -75,11 +75,9 @@ def _coatnet(
 
 def _inverted_residual(x: Any, width: int, stride: int, rate: float, name: str) -> Any:
     shortcut = _shortcut(x, width, stride, name)
-    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_preact_bn")(x)
-    x = _conv(x, EXPANSION * width, 1, f"{name}_expand", stride)
-    x = _bn_gelu(x, f"{name}_expand")
-    x = DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
-    x = _bn_gelu(x, f"{name}_depthwise")
+    x = BN(name=f"{name}_preact_bn")(x)
+    x = _conv(x, EXPANSION * width, 1, stride, name=f"{name}_expand")
+    x = _conv(x, None, 3, names=DEPTHWISE, name=f"{name}_depthwise")
     x = SqueezeExcite(squeezed_channels=width // 4, activation="swish", name=f"{name}_se")(x)
     x = layers.Conv2D(width, 1, name=f"{name}_project")(x)
     return layers.Add(name=f"{name}_add")([shortcut, stochastic_depth(x, rate, name)])
@@ -113,23 +111,10 @@ def _shortcut(x: Any, width: int, stride: int, name: str) -> Any:
     return x if x.shape[-1] == width else layers.Conv2D(width, 1, name=f"{name}_shortcut")(x)
 
 
-def _conv(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
-    return conv2d(x, filters, kernel, stride, use_bias=False, name=name)
-
-
-def _bn_gelu(x: Any, name: str) -> Any:
-    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return Activation("gelu", name=f"{name}_act")(x)
-
-
 # fmt: off
-CoAtNet0, CoAtNet1, CoAtNet2, CoAtNet3, CoAtNet4 = (
-    FAMILY.variant(_coatnet, row) for row in (
-        Variant("CoAtNet0", 64,  (2, 3, 5, 2),   (96, 192, 384, 768)),
-        Variant("CoAtNet1", 64,  (2, 6, 14, 2),  (96, 192, 384, 768)),
-        Variant("CoAtNet2", 128, (2, 6, 14, 2),  (128, 256, 512, 1024)),
-        Variant("CoAtNet3", 192, (2, 6, 14, 2),  (192, 384, 768, 1536)),
-        Variant("CoAtNet4", 192, (2, 12, 28, 2), (192, 384, 768, 1536)),
-    )
-)
+CoAtNet0 = FAMILY.variant(_coatnet, Variant("CoAtNet0", 64,  (2, 3, 5, 2),   (96, 192, 384, 768)))
+CoAtNet1 = FAMILY.variant(_coatnet, Variant("CoAtNet1", 64,  (2, 6, 14, 2),  (96, 192, 384, 768)))
+CoAtNet2 = FAMILY.variant(_coatnet, Variant("CoAtNet2", 128, (2, 6, 14, 2),  (128, 256, 512, 1024)))
+CoAtNet3 = FAMILY.variant(_coatnet, Variant("CoAtNet3", 192, (2, 6, 14, 2),  (192, 384, 768, 1536)))
+CoAtNet4 = FAMILY.variant(_coatnet, Variant("CoAtNet4", 192, (2, 12, 28, 2), (192, 384, 768, 1536)))
 # fmt: on

@@ -10,35 +10,25 @@ EfficientNet-Lite is the authors' form for quantised inference: no squeeze-and-e
 and a stem, a head, a first and a last stage that are not scaled.
 """
 
-import bisect
 import dataclasses
-import functools
 import math
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_lowercase
 from typing import Any, NamedTuple, Unpack
 
 import keras
 from keras import layers
 
-from ..arguments import (
-    Shared,
-    check_flag,
-    check_number,
-    check_positive,
-    check_positive_int,
-    check_rate,
-)
+from ..arguments import Shared, check_positive, check_positive_int, check_rate
 from ..errors import InputError
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
 from ..layers.stochastic_depth import stochastic_depth
 from ..preprocessing import TORCH, Preprocessing
 from ..registry import Family
-from ..rounding import make_divisible
-from ..scaffold import Scaffold
-from ..weights import ImageNet, WeightsFile
+from .common.channels import make_divisible
+from .common.convolution import conv_bn_act, drop_rates, squeeze_excite
+from .common.network import Scaffold
+from .common.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="efficientnet",
@@ -55,11 +45,17 @@ LITE = dataclasses.replace(
 )
 preprocess_input = FAMILY.preprocessing
 
-# Made anew for each layer: an initializer draws its seed when it is made, and would draw it before
-# anybody can set one, and the same for all layers of a shape.
 _SCALED = keras.initializers.VarianceScaling
-conv_initializer = functools.partial(_SCALED, 2.0, mode="fan_out", distribution="truncated_normal")
-dense_initializer = functools.partial(_SCALED, 1 / 3, mode="fan_out", distribution="uniform")
+conv_initializer = partial(_SCALED, 2.0, mode="fan_out", distribution="truncated_normal")
+dense_initializer = partial(_SCALED, 1 / 3, mode="fan_out", distribution="uniform")
+
+conv = partial(
+    conv_bn_act,
+    names=("{}_conv", "{}_bn", "{}_activation"),
+    padding="same",
+    initializer=conv_initializer,
+)
+DEPTHWISE = ("{}_dwconv", "{}_bn", "{}_activation")
 
 
 class Stage(NamedTuple):
@@ -105,12 +101,9 @@ class Variant:
     def imagenet(self) -> ImageNet | None:
         if not self.md5:
             return None
-        files = (f"{self.name.lower()}{suffix}.h5" for suffix in ("", "_notop"))
-        top, no_top = (
-            WeightsFile(path, md5, folder="keras-applications", without="normalization")
-            for path, md5 in zip(files, self.md5, strict=True)
-        )
-        return ImageNet(top, no_top)
+        file = partial(WeightsFile, folder="keras-applications", without="normalization")
+        stem, (top, no_top) = self.name.lower(), self.md5
+        return ImageNet(file(f"{stem}.h5", top), file(f"{stem}_notop.h5", no_top))
 
     def filters(self, filters: int) -> int:
         return make_divisible(filters * self.width_coefficient)
@@ -143,11 +136,8 @@ def _efficientnet(
         published=variant.imagenet,
     )
     activation = "relu6" if variant.lite else "swish"
-    x = scaffold.inputs
-    x = conv(x, variant.end_filters(STEM), 3, stride=2, name="stem_conv")
-    x = bn_act(x, activation, "stem_bn", "stem_activation")
-
-    block, blocks = 0, sum(variant.repeats)
+    x = conv(scaffold.inputs, variant.end_filters(STEM), 3, 2, activation, name="stem")
+    rates = drop_rates(drop_connect_rate, sum(variant.repeats), start=0)
     for index, (stage, repeats) in enumerate(zip(STAGES, variant.repeats, strict=True), 1):
         scaled = stage._replace(filters=variant.filters(stage.filters))
         for repeat in range(repeats):
@@ -156,13 +146,10 @@ def _efficientnet(
                 scaled if repeat == 0 else scaled._replace(stride=1),
                 activation,
                 squeeze=not variant.lite,
-                drop_rate=drop_connect_rate * block / blocks,
+                drop_rate=next(rates),
                 name=block_name(index, repeat),
             )
-            block += 1
-
-    x = conv(x, variant.end_filters(LAST), 1, name="top_conv")
-    x = bn_act(x, activation, "top_bn", "top_activation")
+    x = conv(x, variant.end_filters(LAST), 1, 1, activation, name="top")
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -177,27 +164,17 @@ def _inverted_residual(
 ) -> Any:
     inputs, channels = x, x.shape[-1]
     if stage.expansion > 1:
-        x = conv(x, stage.expansion * channels, 1, name=f"{name}_expand_conv")
-        x = bn_act(x, activation, f"{name}_expand_bn", f"{name}_expand_activation")
-    x = DepthwiseConv2D(
-        stage.kernel,
-        strides=stage.stride,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=conv_initializer(),
-        name=f"{name}_dwconv",
-    )(x)
-    x = bn_act(x, activation, f"{name}_bn", f"{name}_activation")
+        x = conv(x, stage.expansion * channels, 1, 1, activation, name=f"{name}_expand")
+    x = conv(x, None, stage.kernel, stage.stride, activation, name=name, names=DEPTHWISE)
     if squeeze:
         # The ratio of 1/4 is of the block's input, not of the expanded map.
-        x = squeeze_excite(x, max(1, channels // 4), activation, f"{name}_se")
-    x = conv(x, stage.filters, 1, name=f"{name}_project_conv")
-    x = BatchNormalization(name=f"{name}_project_bn")(x)
+        x = gate(x, max(1, channels // 4), name)
+    x = conv(x, stage.filters, 1, activation=None, name=f"{name}_project")
     return residual(inputs, x, stage.stride, drop_rate, name)
 
 
 def block_name(stage: int, repeat: int) -> str:
-    """block1a, block1b and so on, as in keras.applications; behind block1z comes block1aa."""
+    """block1a, block1b and so on, as in keras.applications; after block1z comes block1aa."""
     letters = ""
     while repeat >= 0:
         letters = ascii_lowercase[repeat % 26] + letters
@@ -212,43 +189,10 @@ def residual(inputs: Any, x: Any, stride: int, drop_rate: float, name: str) -> A
     return layers.Add(name=f"{name}_add")([stochastic_depth(x, drop_rate, name), inputs])
 
 
-def squeeze_excite(x: Any, squeezed: int, activation: str, name: str) -> Any:
-    """Gates the channels by what the whole map holds."""
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-    gate = layers.Conv2D(
-        squeezed,
-        1,
-        activation=activation,
-        kernel_initializer=conv_initializer(),
-        name=f"{name}_reduce",
-    )(gate)
-    gate = layers.Conv2D(
-        x.shape[-1],
-        1,
-        activation="sigmoid",
-        kernel_initializer=conv_initializer(),
-        name=f"{name}_expand",
-    )(gate)
-    return layers.Multiply(name=f"{name}_excite")([x, gate])
-
-
-def conv(x: Any, filters: int, kernel: int, *, name: str, stride: int = 1) -> Any:
-    """A "same" convolution without bias, for a batch norm to follow."""
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=conv_initializer(),
-        name=name,
-    )(x)
-
-
-def bn_act(x: Any, activation: str, bn_name: str, name: str, momentum: float = 0.99) -> Any:
-    """Batch norm and activation."""
-    x = BatchNormalization(momentum=momentum, name=bn_name)(x)
-    return Activation(activation, name=name)(x)
+def gate(x: Any, filters: int, name: str) -> Any:
+    """Squeeze-and-excitation."""
+    names = [f"{name}_se_{part}" for part in ("squeeze", "reduce", "expand", "excite")]
+    return squeeze_excite(x, filters, "swish", "sigmoid", names=names, initializer=conv_initializer)
 
 
 # fmt: off
@@ -270,17 +214,25 @@ RELEASED = (
     Variant("EfficientNetB7", 2.0, 3.1, 600, 0.5,
             md5=("8c03f828fec3ef71311cd463b6759d99", "cbcfe4450ddf6f3ad90b1b398090fe4a")),
 )
-(EfficientNetB0, EfficientNetB1, EfficientNetB2, EfficientNetB3, EfficientNetB4, EfficientNetB5,
- EfficientNetB6, EfficientNetB7) = (FAMILY.variant(_efficientnet, row) for row in RELEASED)
-EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, EfficientNetLite4 = (
-    LITE.variant(_efficientnet, row) for row in (
-        Variant("EfficientNetLite0", 1.0, 1.0, 224, 0.2, lite=True),
-        Variant("EfficientNetLite1", 1.0, 1.1, 240, 0.2, lite=True),
-        Variant("EfficientNetLite2", 1.1, 1.2, 260, 0.3, lite=True),
-        Variant("EfficientNetLite3", 1.2, 1.4, 280, 0.3, lite=True),
-        Variant("EfficientNetLite4", 1.4, 1.8, 300, 0.3, lite=True),
-    )
-)
+EfficientNetB0 = FAMILY.variant(_efficientnet, RELEASED[0])
+EfficientNetB1 = FAMILY.variant(_efficientnet, RELEASED[1])
+EfficientNetB2 = FAMILY.variant(_efficientnet, RELEASED[2])
+EfficientNetB3 = FAMILY.variant(_efficientnet, RELEASED[3])
+EfficientNetB4 = FAMILY.variant(_efficientnet, RELEASED[4])
+EfficientNetB5 = FAMILY.variant(_efficientnet, RELEASED[5])
+EfficientNetB6 = FAMILY.variant(_efficientnet, RELEASED[6])
+EfficientNetB7 = FAMILY.variant(_efficientnet, RELEASED[7])
+
+EfficientNetLite0 = LITE.variant(_efficientnet, Variant(
+    "EfficientNetLite0", 1.0, 1.0, 224, 0.2, lite=True))
+EfficientNetLite1 = LITE.variant(_efficientnet, Variant(
+    "EfficientNetLite1", 1.0, 1.1, 240, 0.2, lite=True))
+EfficientNetLite2 = LITE.variant(_efficientnet, Variant(
+    "EfficientNetLite2", 1.1, 1.2, 260, 0.3, lite=True))
+EfficientNetLite3 = LITE.variant(_efficientnet, Variant(
+    "EfficientNetLite3", 1.2, 1.4, 280, 0.3, lite=True))
+EfficientNetLite4 = LITE.variant(_efficientnet, Variant(
+    "EfficientNetLite4", 1.4, 1.8, 300, 0.3, lite=True))
 # fmt: on
 
 
@@ -320,84 +272,3 @@ def EfficientNet(
         check_rate("dropout_rate", dropout_rate),
     )
     return _efficientnet(row, drop_connect_rate=drop_connect_rate, **shared)
-
-
-# The phi at which the paper's rule comes nearest to each released network.
-PHI = (0, 0.5, 1, 2, 3.5, 5, 6, 7)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What `EfficientNet` takes; `width_coefficient` and `depth_coefficient` scale B0."""
-
-    width_coefficient: float
-    depth_coefficient: float
-    resolution: int
-    dropout_rate: float
-
-
-def compound_scaling(
-    phi: float,
-    alpha: float = 1.2,
-    beta: float = 1.1,
-    gamma: float = 1.15,
-    *,
-    released: bool = True,
-) -> Scaling:
-    """Coefficients for a network that costs about 2**phi times B0.
-
-    B0 to B7 stand at phi = 0, 0.5, 1, 2, 3.5, 5, 6 and 7. Their released coefficients do not
-    follow the powers (B7 has depth 3.1, not 1.2**7 = 3.58), hence the two answers.
-
-    Args:
-        phi: compound coefficient, 0 to 7 for the released table and any for the powers.
-        alpha, beta, gamma: bases of depth, width and resolution; those of the paper by default.
-            Others have no released table.
-        released: whether to give the released coefficients, linearly interpolated between two
-            networks and with the resolution rounded to a multiple of 4, or the paper's powers
-            `alpha**phi`, `beta**phi` and `224 * gamma**phi`. The dropout is that of the table.
-
-    Returns:
-        `EfficientNet(**dataclasses.asdict(scaling))` builds the network.
-
-    Raises:
-        ValueError: phi lies outside the released table, or the bases are not the paper's.
-
-    Source: Tan & Le 2019, equation 3, and the authors' table of coefficients.
-    """
-    alpha, beta, gamma = (
-        check_positive(name, base)
-        for name, base in {"alpha": alpha, "beta": beta, "gamma": gamma}.items()
-    )
-    phi = check_number("phi", phi)
-    released = check_flag("released", released)
-    if released and (alpha, beta, gamma) != (1.2, 1.1, 1.15):
-        raise InputError(
-            f"alpha={alpha}, beta={beta}, gamma={gamma} have no released networks; allowed with"
-            " released=True are 1.2, 1.1 and 1.15."
-        )
-    if released and not PHI[0] <= phi <= PHI[-1]:
-        raise InputError(
-            f"phi must lie in 0..{PHI[-1]} (B0 to B7), got {phi!r}; released=False takes any."
-        )
-    inside = min(max(phi, PHI[0]), PHI[-1])
-    row = min(bisect.bisect_right(PHI, inside) - 1, len(PHI) - 2)
-    share = (inside - PHI[row]) / (PHI[row + 1] - PHI[row])
-
-    def between(field: str) -> float:
-        low, high = (getattr(variant, field) for variant in RELEASED[row : row + 2])
-        return round(low + share * (high - low), 6)
-
-    dropout = between("dropout_rate")
-    if not released:
-        try:
-            side = max(FAMILY.min_size, round(FAMILY.size * gamma**phi))
-            return Scaling(beta**phi, alpha**phi, side, dropout)
-        except OverflowError as error:
-            raise InputError(f"phi={phi!r} gives coefficients without bound.") from error
-    return Scaling(
-        between("width_coefficient"),
-        between("depth_coefficient"),
-        4 * round(between("resolution") / 4),
-        dropout,
-    )

@@ -8,28 +8,21 @@ code has the others. The early stages fuse the 1x1 expansion and the depthwise c
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import keras
 from keras import layers
 
 from ..arguments import Shared, check_rate
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import TORCH, Preprocessing
 from ..registry import Family
-from ..rounding import make_divisible
-from ..scaffold import Scaffold
-from ..weights import ImageNet, WeightsFile
-from .efficientnet import (
-    block_name,
-    bn_act,
-    conv,
-    conv_initializer,
-    dense_initializer,
-    residual,
-    squeeze_excite,
-)
+from .common.channels import make_divisible
+from .common.convolution import drop_rates
+from .common.network import Scaffold
+from .common.weights import ImageNet, WeightsFile
+from .efficientnet import block_name, conv, dense_initializer, gate, residual
 
 FAMILY = Family(
     name="efficientnet_v2",
@@ -46,11 +39,12 @@ FAMILY_B = dataclasses.replace(FAMILY, name="efficientnet_v2_b", preprocessing=T
 preprocess_input = FAMILY.preprocessing
 
 LAST = 1280
-MOMENTUM = 0.9
+DEPTHWISE = ("{}_dwconv2", "{}_bn", "{}_activation")
+_conv = partial(conv, bn=partial(BatchNormalization, momentum=0.9))
 
 
 class Stage(NamedTuple):
-    """A row of table 4; squeeze-and-excitation stands in all stages that are not fused."""
+    """A row of table 4; all stages that are not fused have squeeze-and-excitation."""
 
     fused: bool
     expansion: int
@@ -159,10 +153,10 @@ def _efficientnet_v2(
         top_size=variant.resolution,
         published=variant.imagenet,
     )
-    x = conv(scaffold.inputs, variant.filters(variant.stem), 3, stride=2, name="stem_conv")
-    x = _bn_swish(x, "stem")
+    x = _conv(scaffold.inputs, variant.filters(variant.stem), 3, 2, "swish", name="stem")
     # The authors' rate counts the blocks before they are scaled in depth.
-    block, blocks = 0, sum(stage.repeats for stage in variant.stages)
+    blocks = sum(stage.repeats for stage in variant.stages)
+    rates = drop_rates(drop_connect_rate, blocks, start=0)
     for index, stage in enumerate(variant.stages, 1):
         for repeat in range(math.ceil(variant.depth_coefficient * stage.repeats)):
             build = _fused if stage.fused else _inverted_residual
@@ -171,12 +165,10 @@ def _efficientnet_v2(
                 variant.filters(stage.filters),
                 stage.stride if repeat == 0 else 1,
                 stage.expansion,
-                drop_connect_rate * block / blocks,
+                next(rates),
                 block_name(index, repeat),
             )
-            block += 1
-    x = conv(x, variant.filters(LAST), 1, name="top_conv")
-    x = _bn_swish(x, "top")
+    x = _conv(x, variant.filters(LAST), 1, 1, "swish", name="top")
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -189,13 +181,10 @@ def _efficientnet_v2(
 def _fused(x: Any, filters: int, stride: int, expansion: int, drop_rate: float, name: str) -> Any:
     inputs = x
     if expansion == 1:
-        x = conv(x, filters, 3, stride=stride, name=f"{name}_project_conv")
-        x = bn_act(x, "swish", f"{name}_project_bn", f"{name}_project_activation", MOMENTUM)
+        x = _conv(x, filters, 3, stride, "swish", name=f"{name}_project")
     else:
-        x = conv(x, expansion * x.shape[-1], 3, stride=stride, name=f"{name}_expand_conv")
-        x = _bn_swish(x, f"{name}_expand")
-        x = conv(x, filters, 1, name=f"{name}_project_conv")
-        x = BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
+        x = _conv(x, expansion * x.shape[-1], 3, stride, "swish", name=f"{name}_expand")
+        x = _conv(x, filters, 1, activation=None, name=f"{name}_project")
     return residual(inputs, x, stride, drop_rate, name)
 
 
@@ -203,25 +192,11 @@ def _inverted_residual(
     x: Any, filters: int, stride: int, expansion: int, drop_rate: float, name: str
 ) -> Any:
     inputs, channels = x, x.shape[-1]
-    x = conv(x, expansion * channels, 1, name=f"{name}_expand_conv")
-    x = _bn_swish(x, f"{name}_expand")
-    x = DepthwiseConv2D(
-        3,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=conv_initializer(),
-        name=f"{name}_dwconv2",
-    )(x)
-    x = _bn_swish(x, name)
-    x = squeeze_excite(x, max(1, channels // 4), "swish", f"{name}_se")
-    x = conv(x, filters, 1, name=f"{name}_project_conv")
-    x = BatchNormalization(momentum=MOMENTUM, name=f"{name}_project_bn")(x)
+    x = _conv(x, expansion * channels, 1, 1, "swish", name=f"{name}_expand")
+    x = _conv(x, None, 3, stride, "swish", name=name, names=DEPTHWISE)
+    x = gate(x, max(1, channels // 4), name)
+    x = _conv(x, filters, 1, activation=None, name=f"{name}_project")
     return residual(inputs, x, stride, drop_rate, name)
-
-
-def _bn_swish(x: Any, name: str) -> Any:
-    return bn_act(x, "swish", f"{name}_bn", f"{name}_activation", MOMENTUM)
 
 
 # fmt: off

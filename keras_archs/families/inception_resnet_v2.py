@@ -11,12 +11,11 @@ import keras
 from keras import layers
 
 from ..arguments import Shared
-from ..layers.batch_norm import BatchNormalization
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from ..weights import ImageNet
-from .inception_blocks import Branches, branch, mixed, reduction, stem
+from .common.inception_blocks import Branches, branch, conv, mixed, reduction, stem
+from .common.network import Scaffold
+from .common.weights import ImageNet
 
 FAMILY = Family(
     name="inception_resnet_v2",
@@ -69,9 +68,8 @@ def InceptionResNetV2(**shared: Unpack[Shared]) -> keras.Model:
     for block in range(1, 10):
         x = _residual(x, BLOCK_8, 0.2, f"block8_{block}")
     x = _residual(x, BLOCK_8, 1.0, "block8_10", activate=False)
-    x = layers.Conv2D(1536, 1, use_bias=False, name="conv_7b")(x)
-    x = BatchNormalization(scale=False, name="conv_7b_bn")(x)
-    return scaffold.finish(layers.ReLU(name="conv_7b_ac")(x))
+    x = conv(x, (1536, 1, 1), "conv_7b", padding="valid", names=("{}", "{}_bn", "{}_ac"))
+    return scaffold.finish(x)
 
 
 def _residual(x: Any, branches: Branches, scale: float, name: str, activate: bool = True) -> Any:

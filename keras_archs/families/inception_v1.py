@@ -11,12 +11,12 @@ from keras import layers
 
 from ..arguments import Shared, check_choice, check_flag, check_rate
 from ..errors import InputError
-from ..layers.batch_norm import BatchNormalization
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..layers.local_response import LocalResponseNormalization
 from ..preprocessing import CAFFE
 from ..registry import Family
-from ..scaffold import Scaffold
-from .convolutions import conv2d
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
 
 FAMILY = Family(
     name="inception_v1",
@@ -25,13 +25,15 @@ FAMILY = Family(
     arguments="""
 batch_norm: whether a batch norm follows each convolution, in place of its bias and of the local
     response normalisation in the stem.
-auxiliary: whether the model also returns the classifiers behind blocks 4a and 4d, which the paper
+auxiliary: whether the model also returns the classifiers after blocks 4a and 4d, which the paper
     trains with a loss weight of 0.3: `[predictions, auxiliary_4a, auxiliary_4d]`.
 large_kernel: the kernel of the third branch: 5 as in the paper, or 3 as in torchvision.
 dropout_rate: rate of the dropout before the classifier.
 """,
 )
 preprocess_input = FAMILY.preprocessing
+
+BN = partial(BatchNormalization, momentum=0.9, epsilon=1e-3)
 
 
 class Block(NamedTuple):
@@ -79,12 +81,15 @@ def InceptionV1(
     if auxiliary and not shared["include_top"]:
         raise InputError("auxiliary=True needs include_top=True: its outputs are classifiers.")
     scaffold = Scaffold(FAMILY, shared, name="inception_v1", static="always" if auxiliary else None)
-    conv_act = partial(_conv, batch_norm=batch_norm)
-    norm = (lambda x, _: x) if batch_norm else _local_norm
-    x = conv_act(scaffold.inputs, 64, 7, "conv1", stride=2)
-    x = norm(_shrink(x, "pool1"), "norm1")
-    x = conv_act(x, 64, 1, "conv2_reduce")
-    x = norm(conv_act(x, 192, 3, "conv2"), "norm2")
+    conv_act = partial(conv_bn_act, bn=BN if batch_norm else None, use_bias=not batch_norm)
+    x = conv_act(scaffold.inputs, 64, 7, 2, name="conv1")
+    x = _shrink(x, "pool1")
+    if not batch_norm:
+        x = LocalResponseNormalization(name="norm1")(x)
+    x = conv_act(x, 64, 1, name="conv2_reduce")
+    x = conv_act(x, 192, 3, name="conv2")
+    if not batch_norm:
+        x = LocalResponseNormalization(name="norm2")(x)
     x = _shrink(x, "pool2")
     side_maps = []
     for block in BLOCKS:
@@ -111,13 +116,13 @@ def InceptionV1(
 
 def _inception(x: Any, block: Block, large_kernel: int, conv_act: Any) -> Any:
     name = f"inception_{block.name}"
-    direct = conv_act(x, block.direct, 1, f"{name}_1x1")
-    medium = conv_act(x, block.reduce_3, 1, f"{name}_3x3_reduce")
-    medium = conv_act(medium, block.conv_3, 3, f"{name}_3x3")
-    large = conv_act(x, block.reduce_5, 1, f"{name}_5x5_reduce")
-    large = conv_act(large, block.conv_5, large_kernel, f"{name}_5x5")
+    direct = conv_act(x, block.direct, 1, name=f"{name}_1x1")
+    medium = conv_act(x, block.reduce_3, 1, name=f"{name}_3x3_reduce")
+    medium = conv_act(medium, block.conv_3, 3, name=f"{name}_3x3")
+    large = conv_act(x, block.reduce_5, 1, name=f"{name}_5x5_reduce")
+    large = conv_act(large, block.conv_5, large_kernel, name=f"{name}_5x5")
     pooled = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
-    pooled = conv_act(pooled, block.pooled, 1, f"{name}_pool_proj")
+    pooled = conv_act(pooled, block.pooled, 1, name=f"{name}_pool_proj")
     return layers.Concatenate(name=name)([direct, medium, large, pooled])
 
 
@@ -125,28 +130,15 @@ def _auxiliary(x: Any, name: str, conv_act: Any, scaffold: Scaffold) -> Any:
     """Page 6: a classifier on a 4x4 map, for a gradient in the middle of the network."""
     if min(x.shape[1:3]) < 5:
         raise InputError(
-            f"auxiliary=True averages 5x5 pixels of the map behind {name[-2:]}, which is"
+            f"auxiliary=True averages 5x5 pixels of the map after {name[-2:]}, which is"
             f" {x.shape[1]}x{x.shape[2]}; input_shape needs about 80 pixels each way."
         )
     x = layers.AveragePooling2D(5, strides=3, name=f"{name}_pool")(x)
-    x = conv_act(x, 128, 1, f"{name}_conv")
+    x = conv_act(x, 128, 1, name=f"{name}_conv")
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dense(1024, activation="relu", name=f"{name}_fc")(x)
     x = layers.Dropout(0.7, name=f"{name}_dropout")(x)
     return scaffold.classify(x, name=name)
-
-
-def _conv(
-    x: Any, filters: int, kernel: int, name: str, stride: int = 1, *, batch_norm: bool
-) -> Any:
-    x = conv2d(x, filters, kernel, stride, use_bias=not batch_norm, name=name)
-    if batch_norm:
-        x = BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def _local_norm(x: Any, name: str) -> Any:
-    return LocalResponseNormalization(name=name)(x)
 
 
 def _shrink(x: Any, name: str) -> Any:

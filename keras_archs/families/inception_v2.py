@@ -1,21 +1,22 @@
 """InceptionV2 (BN-Inception): batch norm, and two 3x3 convolutions where V1 has 5x5.
 
 Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-Covariate Shift", ICML 2015, section 4.2 and figure 5. The convolutions keep their bias in front of
+Covariate Shift", ICML 2015, section 4.2 and figure 5. The convolutions keep their bias before
 the batch norm, as in the authors' Caffe model of 11,295,240 parameters.
 """
 
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import keras
 from keras import layers
 
 from ..arguments import Shared
-from ..layers.batch_norm import BatchNormalization
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import CAFFE
 from ..registry import Family
-from ..scaffold import Scaffold
-from .convolutions import conv2d
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
 
 FAMILY = Family(
     name="inception_v2",
@@ -52,16 +53,19 @@ BLOCKS = (
     Block("5b", 352, 192, 320, 192, 224, "max", 128),
 )
 # fmt: on
+_conv = partial(
+    conv_bn_act, use_bias=True, bn=partial(BatchNormalization, momentum=0.9, epsilon=1e-5)
+)
 
 
 @FAMILY.register
 def InceptionV2(**shared: Unpack[Shared]) -> keras.Model:
     """InceptionV2 (BN-Inception). Ten blocks of parallel 1x1 and 3x3 convolutions."""
     scaffold = Scaffold(FAMILY, shared, name="inception_v2")
-    x = _conv(scaffold.inputs, 64, 7, "conv1", stride=2)
+    x = _conv(scaffold.inputs, 64, 7, 2, name="conv1")
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
-    x = _conv(x, 64, 1, "conv2_reduce")
-    x = _conv(x, 192, 3, "conv2")
+    x = _conv(x, 64, 1, name="conv2_reduce")
+    x = _conv(x, 192, 3, name="conv2")
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool2")(x)
     for block in BLOCKS:
         x = _inception(x, block)
@@ -71,21 +75,15 @@ def InceptionV2(**shared: Unpack[Shared]) -> keras.Model:
 def _inception(x: Any, block: Block) -> Any:
     name = f"inception_{block.name}"
     stride = 1 if block.direct else 2
-    single = _conv(x, block.reduce, 1, f"{name}_3x3_reduce")
-    single = _conv(single, block.single, 3, f"{name}_3x3", stride)
-    double = _conv(x, block.reduce_double, 1, f"{name}_double_3x3_reduce")
-    double = _conv(double, block.double, 3, f"{name}_double_3x3_1")
-    double = _conv(double, block.double, 3, f"{name}_double_3x3_2", stride)
+    single = _conv(x, block.reduce, 1, name=f"{name}_3x3_reduce")
+    single = _conv(single, block.single, 3, stride, name=f"{name}_3x3")
+    double = _conv(x, block.reduce_double, 1, name=f"{name}_double_3x3_reduce")
+    double = _conv(double, block.double, 3, name=f"{name}_double_3x3_1")
+    double = _conv(double, block.double, 3, stride, name=f"{name}_double_3x3_2")
     kind = layers.AveragePooling2D if block.pooling == "avg" else layers.MaxPooling2D
     pooled = kind(3, strides=stride, padding="same", name=f"{name}_pool")(x)
     if not block.direct:
         return layers.Concatenate(name=name)([single, double, pooled])
-    direct = _conv(x, block.direct, 1, f"{name}_1x1")
-    pooled = _conv(pooled, block.pooled, 1, f"{name}_pool_proj")
+    direct = _conv(x, block.direct, 1, name=f"{name}_1x1")
+    pooled = _conv(pooled, block.pooled, 1, name=f"{name}_pool_proj")
     return layers.Concatenate(name=name)([direct, single, double, pooled])
-
-
-def _conv(x: Any, filters: int, kernel: int, name: str, stride: int = 1) -> Any:
-    x = conv2d(x, filters, kernel, stride, name=name)
-    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)

@@ -12,9 +12,9 @@ import keras
 from ..arguments import Shared
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from ..weights import ImageNet
-from .inception_blocks import Branches, mixed, reduction, split, stem
+from .common.inception_blocks import Branches, mixed, reduction, split, stem
+from .common.network import Scaffold
+from .common.weights import ImageNet
 
 FAMILY = Family(
     name="inception_v3",
@@ -33,7 +33,7 @@ IMAGENET = ImageNet.tf_kernels(
 
 
 def _wide(pooled: int) -> Branches:
-    """Figure 5; the last branch stands behind the pooling, here and below."""
+    """Figure 5. The last branch comes after the pooling, here and below."""
     return (
         ((64, 1, 1),),
         ((48, 1, 1), (64, 5, 5)),

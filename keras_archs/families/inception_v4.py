@@ -12,8 +12,8 @@ from keras import layers
 from ..arguments import Shared
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from .inception_blocks import Branches, branch, conv, mixed, reduction, split
+from .common.inception_blocks import Branches, branch, conv, mixed, reduction, split
+from .common.network import Scaffold
 
 FAMILY = Family(
     name="inception_v4",

@@ -8,6 +8,7 @@ alone shrink the map: there is no max-pooling.
 As in the published weights the activation is ReLU6, where the paper says ReLU.
 """
 
+from functools import partial
 from typing import Any, Unpack
 
 import keras
@@ -16,25 +17,23 @@ from keras import layers
 from ..arguments import (
     Shape,
     Shared,
+    SharedButShape,
     check_number,
     check_positive,
     check_positive_int,
     check_rate,
 )
 from ..errors import InputError
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from ..weights import ImageNet, WeightsFile
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
+from .common.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="mobilenet",
     paper="Howard et al. 2017, arXiv:1704.04861, tables 1, 6 and 7",
     preprocessing=TF,
-    first=("input_shape",),
     arguments="""
 alpha: width multiplier; each layer has `int(alpha * filters)` filters. 1, 0.75, 0.5 and 0.25 in
     the paper.
@@ -54,41 +53,42 @@ BLOCKS = (
     *((512, 1),) * 5,
     *((1024, 2), (1024, 1)),
 )
+# That of the authors' code. Keras' default counts a depthwise kernel's inputs as if it mixed
+# channels, makes it too small, and each step of Adam on it too large.
+DEPTHWISE = partial(keras.initializers.TruncatedNormal, stddev=0.09)
+_conv = partial(conv_bn_act, activation="relu6", names=("{}", "{}_bn", "{}_relu"))
 PUBLISHED_SIZES = (224, 192, 160, 128)
 PUBLISHED_ALPHAS = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
 
 
 @FAMILY.register
 def MobileNet(
+    input_shape: Shape | None = None,
     alpha: float = 1.0,
     depth_multiplier: int = 1,
     dropout: float = 1e-3,
     *,
     rho: float | None = None,
-    **shared: Unpack[Shared],
+    **shared: Unpack[SharedButShape],
 ) -> keras.Model:
-    """MobileNet. Thirteen depthwise separable convolutions behind a strided stem."""
+    """MobileNet. Thirteen depthwise separable convolutions after a strided stem."""
     alpha = check_positive("alpha", alpha)
     if alpha * STEM < 1:
         raise InputError(
-            f"alpha must leave the {STEM} filters of the stem at least one, got {alpha!r}."
+            f"alpha must be at least 1/{STEM}, for at least one filter in the stem, got {alpha!r}."
         )
     depth_multiplier = check_positive_int("depth_multiplier", depth_multiplier)
     dropout = check_rate("dropout", dropout)
-    given = shared["input_shape"]
-    size = None if rho is None else _size_of(check_number("rho", rho), given)
-    side = FAMILY.size if given is None else given[0] or FAMILY.size
+    size = None if rho is None else _size_of(check_number("rho", rho), input_shape)
+    side = FAMILY.size if input_shape is None else input_shape[0] or FAMILY.size
     scaffold = Scaffold(
         FAMILY,
-        shared,
+        Shared(input_shape=input_shape, **shared),
         name=f"mobilenet_{alpha:.2f}_{size or side}",
         size=size,
-        published=_imagenet(alpha, depth_multiplier, size, given),
+        published=_imagenet(alpha, depth_multiplier, size, input_shape),
     )
-    x = layers.Conv2D(
-        int(alpha * STEM), 3, strides=2, padding="same", use_bias=False, name="conv1"
-    )(scaffold.inputs)
-    x = _bn_relu6(x, name="conv1")
+    x = _conv(scaffold.inputs, int(alpha * STEM), 3, 2, padding="same", name="conv1")
     for i, (filters, stride) in enumerate(BLOCKS, 1):
         x = _separable(x, int(alpha * filters), stride, depth_multiplier, i)
     return scaffold.finish(x, lambda x: _top(x, scaffold, dropout))
@@ -98,26 +98,17 @@ def _separable(x: Any, filters: int, stride: int, depth_multiplier: int, block: 
     if stride > 1:
         # The published weights pad below and to the right, at odd sizes too ("same" would not).
         x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{block}")(x)
-    x = DepthwiseConv2D(
+    x = _conv(
+        x,
+        None,
         3,
-        strides=stride,
+        stride,
+        name=f"conv_dw_{block}",
         padding="valid" if stride > 1 else "same",
         depth_multiplier=depth_multiplier,
-        # That of the authors' code. Keras' default counts a depthwise kernel's inputs as if it
-        # mixed channels, makes it too small, and each step of Adam on it too large. One a layer:
-        # an initializer draws its seed when it is made.
-        depthwise_initializer=keras.initializers.TruncatedNormal(stddev=0.09),
-        use_bias=False,
-        name=f"conv_dw_{block}",
-    )(x)
-    x = _bn_relu6(x, name=f"conv_dw_{block}")
-    x = layers.Conv2D(filters, 1, use_bias=False, name=f"conv_pw_{block}")(x)
-    return _bn_relu6(x, name=f"conv_pw_{block}")
-
-
-def _bn_relu6(x: Any, name: str) -> Any:
-    x = BatchNormalization(name=f"{name}_bn")(x)
-    return Activation("relu6", name=f"{name}_relu")(x)
+        initializer=DEPTHWISE,
+    )
+    return _conv(x, filters, 1, padding="valid", name=f"conv_pw_{block}")
 
 
 def _top(x: Any, scaffold: Scaffold, dropout: float) -> Any:
@@ -131,7 +122,7 @@ def _size_of(rho: float, shape: Shape | None) -> int:
     # A rho such as 0.857, rounded from 6/7, means the size next to it.
     if not 0 < rho <= 1 or size < FAMILY.min_size or abs(FAMILY.size * rho - size) > 0.5:
         raise InputError(
-            f"rho must lie in (0, 1] and make 224 * rho a multiple of 32 (1, 6/7, 5/7 and 4/7 give"
+            f"rho must be in (0, 1] and make 224 * rho a multiple of 32 (1, 6/7, 5/7 and 4/7 give"
             f" {', '.join(map(str, PUBLISHED_SIZES))}), got {rho!r}."
         )
     if shape is not None and shape[:2] != (size, size):

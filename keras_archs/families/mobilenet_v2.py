@@ -6,26 +6,25 @@ back without an activation, which would destroy information in so few channels. 
 connection joins the thin maps.
 """
 
+from functools import partial
 from typing import Any, Unpack
 
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_positive
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
+from ..arguments import Shape, Shared, SharedButShape, check_positive
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import TF
 from ..registry import Family
-from ..rounding import make_divisible
-from ..scaffold import Scaffold
-from ..weights import ImageNet, WeightsFile
+from .common.channels import make_divisible
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
+from .common.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="mobilenet_v2",
     paper="Sandler et al. 2018, arXiv:1801.04381, table 2",
     preprocessing=TF,
-    first=("input_shape",),
     arguments="""
 alpha: width multiplier; the filters of each layer are `alpha * filters`, rounded to a multiple of
     8. 1.4, 1, 0.75, 0.5 and 0.35 in the paper. The last convolution keeps its 1280 filters below
@@ -49,20 +48,30 @@ PUBLISHED_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 PUBLISHED_SIZES = (224, 192, 160, 128, 96)
 
 
+_conv = partial(
+    conv_bn_act,
+    bn=partial(BatchNormalization, epsilon=1e-3, momentum=0.999),
+    names=("{}", "{}_BN", "{}_relu"),
+    padding="valid",
+)
+
+
 @FAMILY.register
-def MobileNetV2(alpha: float = 1.0, **shared: Unpack[Shared]) -> keras.Model:
+def MobileNetV2(
+    input_shape: Shape | None = None, alpha: float = 1.0, **shared: Unpack[SharedButShape]
+) -> keras.Model:
     """MobileNetV2. Seventeen inverted residual blocks."""
     alpha = check_positive("alpha", alpha)
-    shape = shared["input_shape"]
-    side = shape[0] if shape and shape[0] == shape[1] and shape[0] else FAMILY.size
+    height, width, _ = input_shape or (None, None, 3)
+    side = height if height == width and height else FAMILY.size
     scaffold = Scaffold(
-        FAMILY, shared, name=f"mobilenetv2_{alpha:.2f}_{side}", published=_imagenet(alpha, side)
+        FAMILY,
+        Shared(input_shape=input_shape, **shared),
+        name=f"mobilenetv2_{alpha:.2f}_{side}",
+        published=_imagenet(alpha, side),
     )
-    x = layers.Conv2D(
-        make_divisible(STEM * alpha), 3, strides=2, padding="same", use_bias=False, name="Conv1"
-    )(scaffold.inputs)
-    x = _bn(x, "bn_Conv1")
-    x = Activation("relu6", name="Conv1_relu")(x)
+    stem, names = make_divisible(STEM * alpha), ("Conv1", "bn_Conv1", "Conv1_relu")
+    x = _conv(scaffold.inputs, stem, 3, 2, "relu6", name="", names=names, padding="same")
 
     block = 0
     for expansion, channels, repeats, stride in TABLE:
@@ -72,33 +81,19 @@ def MobileNetV2(alpha: float = 1.0, **shared: Unpack[Shared]) -> keras.Model:
             x = _inverted_residual(x, filters, stride if repeat == 0 else 1, expansion, name)
             block += 1
 
-    last = make_divisible(LAST * max(alpha, 1))
-    x = layers.Conv2D(last, 1, use_bias=False, name="Conv_1")(x)
-    x = _bn(x, "Conv_1_bn")
-    x = Activation("relu6", name="out_relu")(x)
-    return scaffold.finish(x)
+    last, names = make_divisible(LAST * max(alpha, 1)), ("Conv_1", "Conv_1_bn", "out_relu")
+    return scaffold.finish(_conv(x, last, 1, 1, "relu6", name="", names=names))
 
 
 def _inverted_residual(x: Any, filters: int, stride: int, expansion: int, name: str) -> Any:
     inputs = x
     if expansion > 1:
-        x = layers.Conv2D(expansion * x.shape[-1], 1, use_bias=False, name=f"{name}_expand")(x)
-        x = _bn(x, f"{name}_expand_BN")
-        x = Activation("relu6", name=f"{name}_expand_relu")(x)
-    x = DepthwiseConv2D(
-        3, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
-    )(x)
-    x = _bn(x, f"{name}_depthwise_BN")
-    x = Activation("relu6", name=f"{name}_depthwise_relu")(x)
-    x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project")(x)
-    x = _bn(x, f"{name}_project_BN")
+        x = _conv(x, expansion * x.shape[-1], 1, 1, "relu6", name=f"{name}_expand")
+    x = _conv(x, None, 3, stride, "relu6", name=f"{name}_depthwise", padding="same")
+    x = _conv(x, filters, 1, activation=None, name=f"{name}_project")
     if inputs.shape[-1] == filters and stride == 1:
         x = layers.Add(name=f"{name}_add")([inputs, x])
     return x
-
-
-def _bn(x: Any, name: str) -> Any:
-    return BatchNormalization(epsilon=1e-3, momentum=0.999, name=name)(x)
 
 
 def _imagenet(alpha: float, side: int) -> ImageNet | None:

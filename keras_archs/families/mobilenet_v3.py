@@ -5,30 +5,30 @@ MobileNetV2; a search chose kernels and widths, and the expensive ends of the ne
 redesigned by hand. `minimalistic` is the authors' form for hardware that is slow at anything but
 3x3 kernels and ReLU.
 
-Without the top the features end before the last 1x1 convolution, which stands behind the pooling.
+Without the top, the features end before the last 1x1 convolution, which comes after the pooling.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import keras
 from keras import layers
 
-from ..arguments import Shared, check_flag, check_positive, check_rate
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
+from ..arguments import Shape, Shared, SharedButShape, check_flag, check_positive, check_rate
+from ..layers.drop_in.activation import Activation
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import TF
 from ..registry import Family
-from ..rounding import make_divisible
-from ..scaffold import Scaffold
-from ..weights import ImageNet, WeightsFile
+from .common.channels import make_divisible
+from .common.convolution import conv_bn_act, squeeze_excite
+from .common.network import Scaffold
+from .common.weights import ImageNet, WeightsFile
 
 FAMILY = Family(
     name="mobilenet_v3",
     paper="Howard et al. 2019, arXiv:1905.02244, tables 1 and 2",
     preprocessing=TF,
-    first=("input_shape",),
     arguments="""
 alpha: width multiplier; the filters of each layer are `alpha * filters`, rounded to a multiple of
     8. 1 and 0.75 in the paper. The last convolution keeps its filters below an alpha of 1.
@@ -40,49 +40,57 @@ preprocess_input = FAMILY.preprocessing
 
 
 class Block(NamedTuple):
-    """A row of table 1 or 2; the expansion is relative to the channels of the input."""
+    """A row of table 1 or 2: kernel, exp size, #out, SE, NL and s."""
 
     kernel: int
-    expansion: float
+    exp_size: int
     filters: int
     squeeze: bool
     activation: str
     stride: int
 
 
+STEM = 16
 HS, RE = "hard_swish", "relu"
 # fmt: off
 LARGE = (
-    Block(3, 1,   16,  False, RE, 1),
-    Block(3, 4,   24,  False, RE, 2),
-    Block(3, 3,   24,  False, RE, 1),
-    Block(5, 3,   40,  True,  RE, 2),
-    Block(5, 3,   40,  True,  RE, 1),
-    Block(5, 3,   40,  True,  RE, 1),
-    Block(3, 6,   80,  False, HS, 2),
-    Block(3, 2.5, 80,  False, HS, 1),
-    Block(3, 2.3, 80,  False, HS, 1),
-    Block(3, 2.3, 80,  False, HS, 1),
-    Block(3, 6,   112, True,  HS, 1),
-    Block(3, 6,   112, True,  HS, 1),
-    Block(5, 6,   160, True,  HS, 2),
-    Block(5, 6,   160, True,  HS, 1),
-    Block(5, 6,   160, True,  HS, 1),
+    Block(3, 16,  16,  False, RE, 1),
+    Block(3, 64,  24,  False, RE, 2),
+    Block(3, 72,  24,  False, RE, 1),
+    Block(5, 72,  40,  True,  RE, 2),
+    Block(5, 120, 40,  True,  RE, 1),
+    Block(5, 120, 40,  True,  RE, 1),
+    Block(3, 240, 80,  False, HS, 2),
+    Block(3, 200, 80,  False, HS, 1),
+    Block(3, 184, 80,  False, HS, 1),
+    Block(3, 184, 80,  False, HS, 1),
+    Block(3, 480, 112, True,  HS, 1),
+    Block(3, 672, 112, True,  HS, 1),
+    Block(5, 672, 160, True,  HS, 2),
+    Block(5, 960, 160, True,  HS, 1),
+    Block(5, 960, 160, True,  HS, 1),
 )
 SMALL = (
-    Block(3, 1,       16, True,  RE, 2),
-    Block(3, 72 / 16, 24, False, RE, 2),
-    Block(3, 88 / 24, 24, False, RE, 1),
-    Block(5, 4,       40, True,  HS, 2),
-    Block(5, 6,       40, True,  HS, 1),
-    Block(5, 6,       40, True,  HS, 1),
-    Block(5, 3,       48, True,  HS, 1),
-    Block(5, 3,       48, True,  HS, 1),
-    Block(5, 6,       96, True,  HS, 2),
-    Block(5, 6,       96, True,  HS, 1),
-    Block(5, 6,       96, True,  HS, 1),
+    Block(3, 16,  16, True,  RE, 2),
+    Block(3, 72,  24, False, RE, 2),
+    Block(3, 88,  24, False, RE, 1),
+    Block(5, 96,  40, True,  HS, 2),
+    Block(5, 240, 40, True,  HS, 1),
+    Block(5, 240, 40, True,  HS, 1),
+    Block(5, 120, 48, True,  HS, 1),
+    Block(5, 144, 48, True,  HS, 1),
+    Block(5, 288, 96, True,  HS, 2),
+    Block(5, 576, 96, True,  HS, 1),
+    Block(5, 576, 96, True,  HS, 1),
 )
 # fmt: on
+
+_conv = partial(
+    conv_bn_act,
+    bn=partial(BatchNormalization, epsilon=1e-3, momentum=0.999),
+    names=("{}", "{}_bn", "{}_act"),
+    padding="valid",
+)
 
 
 @dataclass(frozen=True)
@@ -108,34 +116,35 @@ class Variant:
 
 def _mobilenet_v3(
     variant: Variant,
+    input_shape: Shape | None = None,
     alpha: float = 1.0,
     minimalistic: bool = False,
     *,
     dropout_rate: float = 0.2,
-    **shared: Unpack[Shared],
+    **shared: Unpack[SharedButShape],
 ) -> keras.Model:
-    """Searched inverted residual blocks behind a strided stem."""
+    """Searched inverted residual blocks after a strided stem."""
     alpha = check_positive("alpha", alpha)
     minimalistic = check_flag("minimalistic", minimalistic)
     dropout_rate = check_rate("dropout_rate", dropout_rate)
     scaffold = Scaffold(
         FAMILY,
-        shared,
+        Shared(input_shape=input_shape, **shared),
         name=variant.name.lower() + "_minimalistic" * minimalistic,
         published=variant.imagenet(alpha, minimalistic),
     )
     activation = RE if minimalistic else HS
-    x = layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="conv")(
-        scaffold.inputs
-    )
-    x = _bn_act(x, activation, "conv")
+    x = _conv(scaffold.inputs, STEM, 3, 2, activation, padding="same", name="conv")
+    channels = STEM
     for index, block in enumerate(variant.blocks):
+        # The tables hold for alpha = 1. The ratio to the block's input holds for any alpha.
+        expansion, channels = block.exp_size / channels, block.filters
         if minimalistic:
             block = block._replace(kernel=3, squeeze=False, activation=RE)  # noqa: PLW2901
         filters = make_divisible(block.filters * alpha)
-        x = _inverted_residual(x, block, filters, f"expanded_conv_{index}".removesuffix("_0"))
-    x = layers.Conv2D(make_divisible(6 * x.shape[-1]), 1, use_bias=False, name="conv_1")(x)
-    x = _bn_act(x, activation, "conv_1")
+        name = f"expanded_conv_{index}" if index else "expanded_conv"
+        x = _inverted_residual(x, block, expansion, filters, name)
+    x = _conv(x, make_divisible(6 * x.shape[-1]), 1, 1, activation, name="conv_1")
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
@@ -147,38 +156,19 @@ def _mobilenet_v3(
     return scaffold.finish(x, top)
 
 
-def _inverted_residual(x: Any, block: Block, filters: int, name: str) -> Any:
-    inputs = x
-    expanded = make_divisible(x.shape[-1] * block.expansion)
-    if block.expansion != 1:
-        x = layers.Conv2D(expanded, 1, use_bias=False, name=f"{name}_expand")(x)
-        x = _bn_act(x, block.activation, f"{name}_expand")
-    x = DepthwiseConv2D(
-        block.kernel, strides=block.stride, padding="same", use_bias=False, name=f"{name}_depthwise"
-    )(x)
-    x = _bn_act(x, block.activation, f"{name}_depthwise")
+def _inverted_residual(x: Any, block: Block, expansion: float, filters: int, name: str) -> Any:
+    inputs, act = x, block.activation
+    expanded = make_divisible(x.shape[-1] * expansion)
+    if expansion != 1:
+        x = _conv(x, expanded, 1, 1, act, name=f"{name}_expand")
+    x = _conv(x, None, block.kernel, block.stride, act, name=f"{name}_depthwise", padding="same")
     if block.squeeze:
-        x = _squeeze_excite(x, make_divisible(expanded / 4), f"{name}_squeeze_excite")
-    x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project")(x)
-    x = _bn(x, f"{name}_project")
+        names = [f"{name}_squeeze_excite_{part}" for part in ("avg_pool", "conv", "conv_1", "mul")]
+        x = squeeze_excite(x, make_divisible(expanded / 4), "relu", "hard_sigmoid", names=names)
+    x = _conv(x, filters, 1, activation=None, name=f"{name}_project")
     if block.stride == 1 and inputs.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([inputs, x])
     return x
-
-
-def _squeeze_excite(x: Any, squeezed: int, name: str) -> Any:
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_avg_pool")(x)
-    gate = layers.Conv2D(squeezed, 1, activation="relu", name=f"{name}_conv")(gate)
-    gate = layers.Conv2D(x.shape[-1], 1, activation="hard_sigmoid", name=f"{name}_conv_1")(gate)
-    return layers.Multiply(name=f"{name}_mul")([x, gate])
-
-
-def _bn(x: Any, name: str) -> Any:
-    return BatchNormalization(epsilon=1e-3, momentum=0.999, name=f"{name}_bn")(x)
-
-
-def _bn_act(x: Any, activation: str, name: str) -> Any:
-    return Activation(activation, name=f"{name}_act")(_bn(x, name))
 
 
 # fmt: off

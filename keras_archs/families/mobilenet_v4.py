@@ -5,27 +5,26 @@ The universal inverted bottleneck is MobileNetV2's block, ConvNeXt's, a feed-for
 one with two depthwise convolutions, by which of its two depthwise kernels it has. The hybrid
 networks add attention whose heads share their keys and values.
 
-Without the top the features end before the last 1x1 convolution, which stands behind the pooling.
+Without the top, the features end before the last 1x1 convolution, which comes after the pooling.
 Padding is that of timm, whose weights are the published ones.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import keras
 from keras import layers
 
 from ..arguments import Shared, check_rate
-from ..layers.activation import Activation
-from ..layers.batch_norm import BatchNormalization
-from ..layers.depthwise import DepthwiseConv2D
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..layers.layer_scale import LayerScale
 from ..layers.multi_query import MultiQueryAttention2D
 from ..layers.stochastic_depth import stochastic_depth
 from ..preprocessing import TORCH
 from ..registry import Family
-from ..scaffold import Scaffold
-from .convolutions import conv2d, pad
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
 
 FAMILY = Family(
     name="mobilenet_v4",
@@ -55,7 +54,7 @@ class Fused(NamedTuple):
 
 
 class Universal(NamedTuple):
-    """The kernels of the depthwise convolutions before and behind the expansion, 0 for none."""
+    """The kernels of the depthwise convolutions before and after the expansion, 0 for none."""
 
     start: int
     middle: int
@@ -84,7 +83,7 @@ def _stage(filters: int, *kernels: tuple[int, int, int], first: int = 2) -> list
 
 
 def _with_attention(blocks: list[Row], attention: Attention, count: int) -> list[Row]:
-    """`attention` in front of each of the last `count` blocks."""
+    """`attention` before each of the last `count` blocks."""
     plain, last = blocks[:-count], blocks[-count:]
     return [*plain, *(row for block in last for row in (attention, block))]
 
@@ -141,6 +140,14 @@ HYBRID_LARGE: tuple[Row, ...] = (
 )
 # fmt: on
 HEAD = 1280
+BN = partial(BatchNormalization, momentum=0.9, epsilon=1e-5)
+_conv = partial(
+    conv_bn_act,
+    bn=BN,
+    initializer=keras.initializers.HeNormal,
+    names=("{}_conv", "{}_bn", "{}_act"),
+)
+_depthwise = partial(_conv, names=("{}_dw", "{}_bn", "{}_act"))
 
 
 @dataclass(frozen=True)
@@ -165,36 +172,36 @@ def _mobilenet_v4(
     drop_connect_rate: float = 0.0,
     **shared: Unpack[Shared],
 ) -> keras.Model:
-    """Universal inverted bottlenecks behind a strided stem."""
+    """Universal inverted bottlenecks after a strided stem."""
     dropout_rate = check_rate("dropout_rate", dropout_rate)
     drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower(), top_size=variant.resolution)
-    activation = variant.activation
-    x = _conv(scaffold.inputs, variant.stem, 3, "stem", stride=2, activation=activation)
+    act = variant.activation
+    x = _conv(scaffold.inputs, variant.stem, 3, 2, act, name="stem")
     for index, row in enumerate(variant.rows, 1):
         rate = drop_connect_rate * index / len(variant.rows)
         name = f"block{index}"
         match row:
             case Conv(kernel, filters, stride):
-                x = _conv(x, filters, kernel, name, stride, activation)
+                x = _conv(x, filters, kernel, stride, act, name=name)
             case Fused(filters):
-                x = _conv(x, 4 * x.shape[-1], 3, f"{name}_expand", 2, activation)
-                x = _conv(x, filters, 1, f"{name}_project")
+                x = _conv(x, 4 * x.shape[-1], 3, 2, act, name=f"{name}_expand")
+                x = _conv(x, filters, 1, activation=None, name=f"{name}_project")
             case Universal():
-                branch = _universal(x, row, activation, name)
+                branch = _universal(x, row, act, name)
                 if variant.hybrid:
                     branch = LayerScale(name=f"{name}_scale")(branch)
                 fits = row.stride == 1 and x.shape[-1] == row.filters
                 x = _join(x, branch, rate, name) if fits else branch
             case Attention():
-                branch = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+                branch = BN(name=f"{name}_bn")(x)
                 branch = MultiQueryAttention2D(*row, name=f"{name}_attention")(branch)
                 branch = LayerScale(name=f"{name}_scale")(branch)
                 x = _join(x, branch, rate, name)
 
     def top(x: Any) -> Any:
         x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
-        x = _conv(x, HEAD, 1, "head", activation=activation)
+        x = _conv(x, HEAD, 1, 1, act, name="head")
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dropout(dropout_rate, name="dropout")(x)
         return scaffold.classify(x)
@@ -202,55 +209,30 @@ def _mobilenet_v4(
     return scaffold.finish(x, top)
 
 
-def _universal(x: Any, row: Universal, activation: str, name: str) -> Any:
+def _universal(x: Any, row: Universal, act: str, name: str) -> Any:
     """Figure 4; the stride is in the last depthwise convolution."""
     if row.start:
         stride = 1 if row.middle else row.stride
-        x = _depthwise(x, row.start, stride, f"{name}_start")
-    x = _conv(x, row.expansion * x.shape[-1], 1, f"{name}_expand", activation=activation)
+        x = _depthwise(x, None, row.start, stride, None, name=f"{name}_start")
+    x = _conv(x, row.expansion * x.shape[-1], 1, 1, act, name=f"{name}_expand")
     if row.middle:
-        x = _depthwise(x, row.middle, row.stride, f"{name}_middle", activation)
-    return _conv(x, row.filters, 1, f"{name}_project")
+        x = _depthwise(x, None, row.middle, row.stride, act, name=f"{name}_middle")
+    return _conv(x, row.filters, 1, activation=None, name=f"{name}_project")
 
 
 def _join(x: Any, branch: Any, rate: float, name: str) -> Any:
     return layers.Add(name=f"{name}_add")([x, stochastic_depth(branch, rate, name)])
 
 
-def _conv(
-    x: Any, filters: int, kernel: int, name: str, stride: int = 1, activation: str | None = None
-) -> Any:
-    x = conv2d(
-        x, filters, kernel, stride, use_bias=False, kernel_initializer="he_normal", name=name
-    )
-    return _bn_act(x, activation, name)
-
-
-def _depthwise(x: Any, kernel: int, stride: int, name: str, activation: str | None = None) -> Any:
-    x, padding = pad(x, kernel, stride, name)
-    x = DepthwiseConv2D(
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        depthwise_initializer="he_normal",
-        name=f"{name}_dw",
-    )(x)
-    return _bn_act(x, activation, name)
-
-
-def _bn_act(x: Any, activation: str | None, name: str) -> Any:
-    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return Activation(activation, name=f"{name}_act")(x) if activation else x
-
-
 # fmt: off
-(MobileNetV4ConvSmall, MobileNetV4ConvMedium, MobileNetV4ConvLarge, MobileNetV4HybridMedium,
- MobileNetV4HybridLarge) = (FAMILY.variant(_mobilenet_v4, row) for row in (
-    Variant("MobileNetV4ConvSmall",    SMALL,         32, 224),
-    Variant("MobileNetV4ConvMedium",   MEDIUM,        32, 256),
-    Variant("MobileNetV4ConvLarge",    LARGE,         24, 384),
-    Variant("MobileNetV4HybridMedium", HYBRID_MEDIUM, 32, 256),
-    Variant("MobileNetV4HybridLarge",  HYBRID_LARGE,  24, 384, "gelu"),
-))
+MobileNetV4ConvSmall = FAMILY.variant(
+    _mobilenet_v4, Variant("MobileNetV4ConvSmall", SMALL, 32, 224))
+MobileNetV4ConvMedium = FAMILY.variant(
+    _mobilenet_v4, Variant("MobileNetV4ConvMedium", MEDIUM, 32, 256))
+MobileNetV4ConvLarge = FAMILY.variant(
+    _mobilenet_v4, Variant("MobileNetV4ConvLarge", LARGE, 24, 384))
+MobileNetV4HybridMedium = FAMILY.variant(
+    _mobilenet_v4, Variant("MobileNetV4HybridMedium", HYBRID_MEDIUM, 32, 256))
+MobileNetV4HybridLarge = FAMILY.variant(
+    _mobilenet_v4, Variant("MobileNetV4HybridLarge", HYBRID_LARGE, 24, 384, "gelu"))
 # fmt: on

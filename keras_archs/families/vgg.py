@@ -9,47 +9,42 @@ after each convolution, which keeps its bias.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 import keras
 from keras import layers
 
 from ..arguments import Shared, check_flag, check_rate
-from ..layers.batch_norm import BatchNormalization
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import CAFFE
 from ..registry import Family
-from ..scaffold import Scaffold
-from ..weights import ImageNet
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
+from .common.weights import ImageNet
 
 FAMILY = Family(
     name="vgg",
     paper="Simonyan & Zisserman 2015, arXiv:1409.1556, table 1",
     preprocessing=CAFFE,
     arguments="""
-batch_norm: whether a batch normalisation stands between each convolution and its ReLU.
+batch_norm: whether each convolution has a batch normalisation before its ReLU.
 dropout: rate of the dropout after each of the two hidden dense layers of the top (section 3.1).
 """,
 )
 preprocess_input = FAMILY.preprocessing
 
+BN = partial(BatchNormalization, epsilon=1e-5, momentum=0.9)
 WIDTHS = (64, 128, 256, 512, 512)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A column of table 1: how many convolutions each of the five stacks has.
-
-    `md5` holds the sums of the published ImageNet weights with the top and without.
-    """
+    """A column of table 1: how many convolutions each of the five stacks has."""
 
     name: str
     depths: tuple[int, int, int, int, int]
-    md5: tuple[str, str] | None = None
-
-    @property
-    def imagenet(self) -> ImageNet | None:
-        name = self.name.lower()
-        return ImageNet.tf_kernels(f"{name}/{name}", *self.md5) if self.md5 else None
+    published: ImageNet | None = None
 
 
 def _vgg(
@@ -67,7 +62,7 @@ def _vgg(
         shared,
         name=variant.name.lower() + ("_bn" if batch_norm else ""),
         static="top",
-        published=None if batch_norm else variant.imagenet,
+        published=None if batch_norm else variant.published,
     )
     x = scaffold.inputs
     for stack, (depth, width) in enumerate(zip(variant.depths, WIDTHS, strict=True), 1):
@@ -80,9 +75,8 @@ def _vgg(
 def _conv(x: Any, width: int, batch_norm: bool, name: str) -> Any:
     if not batch_norm:
         return layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
-    x = layers.Conv2D(width, 3, padding="same", name=name)(x)
-    x = BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    names = ("{}", "{}_bn", "{}_relu")
+    return conv_bn_act(x, width, 3, name=name, bn=BN, names=names, padding="same", use_bias=True)
 
 
 def _dense(x: Any, dropout: float) -> Any:
@@ -96,8 +90,10 @@ def _dense(x: Any, dropout: float) -> Any:
 # fmt: off
 VGG11 = FAMILY.variant(_vgg, Variant("VGG11", (1, 1, 2, 2, 2)))  # A
 VGG13 = FAMILY.variant(_vgg, Variant("VGG13", (2, 2, 2, 2, 2)))  # B
-VGG16 = FAMILY.variant(_vgg, Variant("VGG16", (2, 2, 3, 3, 3),   # D
-    md5=("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc")))
-VGG19 = FAMILY.variant(_vgg, Variant("VGG19", (2, 2, 4, 4, 4),   # E
-    md5=("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6")))
+VGG16 = FAMILY.variant(_vgg, Variant("VGG16", (2, 2, 3, 3, 3),  # D
+    ImageNet.tf_kernels("vgg16/vgg16",
+        "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc")))
+VGG19 = FAMILY.variant(_vgg, Variant("VGG19", (2, 2, 4, 4, 4),  # E
+    ImageNet.tf_kernels("vgg19/vgg19",
+        "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6")))
 # fmt: on

@@ -6,18 +6,17 @@ The bottlenecks of the same paper for ImageNet are `WideResNet50` and `WideResNe
 """
 
 from dataclasses import dataclass
-from typing import Any, Unpack
+from functools import partial
+from typing import Unpack
 
 import keras
-from keras import layers
 
 from ..arguments import Shared, check_rate
-from ..layers.batch_norm import BatchNormalization
 from ..preprocessing import TORCH
 from ..registry import Family
-from ..scaffold import Scaffold
-from .convolutions import conv2d
-from .resnet import KERNELS, STOCHASTIC_DEPTH
+from .common.convolution import bn_act, conv2d, drop_rates
+from .common.network import Scaffold
+from .resnet import BN, KERNELS, STOCHASTIC_DEPTH
 from .resnet_v2 import basic_block
 
 FAMILY = Family(
@@ -60,35 +59,20 @@ def _wide_resnet(
     dropout_rate = check_rate("dropout_rate", dropout_rate)
     drop_connect_rate = check_rate("drop_connect_rate", drop_connect_rate)
     scaffold = Scaffold(FAMILY, shared, name=variant.name.lower())
-    x = conv2d(
-        scaffold.inputs, WIDTHS[0], 3, use_bias=False, kernel_initializer=KERNELS, name="conv1"
-    )
+    x = conv2d(scaffold.inputs, WIDTHS[0], 3, initializer=KERNELS, name="conv1")
     depth = (variant.depth - 4) // 6
+    build = partial(basic_block, dropout_rate=dropout_rate, bn=BN)
+    rates = drop_rates(drop_connect_rate, 3 * depth)
     for stage, width in enumerate(WIDTHS, 2):
         for block in range(1, depth + 1):
             stride = 2 if block == 1 and stage > 2 else 1
-            drop_rate = drop_connect_rate * ((stage - 2) * depth + block) / (3 * depth)
-            name = f"conv{stage}_block{block}"
-            x = basic_block(
-                x,
-                width * variant.k,
-                stride,
-                drop_rate,
-                name,
-                dropout_rate=dropout_rate,
-                bn_relu=_bn_relu,
-            )
-    return scaffold.finish(_bn_relu(x, "post"))
+            x = build(x, width * variant.k, stride, next(rates), f"conv{stage}_block{block}")
+    return scaffold.finish(bn_act(x, bn=BN, name="post"))
 
 
-def _bn_relu(x: Any, name: str) -> Any:
-    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
-
-
-# fmt: off
-WideResNet16x4, WideResNet16x8, WideResNet28x10, WideResNet40x1, WideResNet40x2, WideResNet40x4 = (
-    FAMILY.variant(_wide_resnet, Variant(depth, k))
-    for depth, k in ((16, 4), (16, 8), (28, 10), (40, 1), (40, 2), (40, 4))
-)
-# fmt: on
+WideResNet16x4 = FAMILY.variant(_wide_resnet, Variant(16, 4))
+WideResNet16x8 = FAMILY.variant(_wide_resnet, Variant(16, 8))
+WideResNet28x10 = FAMILY.variant(_wide_resnet, Variant(28, 10))
+WideResNet40x1 = FAMILY.variant(_wide_resnet, Variant(40, 1))
+WideResNet40x2 = FAMILY.variant(_wide_resnet, Variant(40, 2))
+WideResNet40x4 = FAMILY.variant(_wide_resnet, Variant(40, 4))

@@ -3,17 +3,19 @@
 Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, figure 5.
 """
 
+from functools import partial
 from typing import Any, Unpack
 
 import keras
 from keras import layers
 
 from ..arguments import Shared
-from ..layers.batch_norm import BatchNormalization
+from ..layers.drop_in.batch_norm import BatchNormalization
 from ..preprocessing import TF
 from ..registry import Family
-from ..scaffold import Scaffold
-from ..weights import ImageNet
+from .common.convolution import conv_bn_act
+from .common.network import Scaffold
+from .common.weights import ImageNet
 
 FAMILY = Family(
     name="xception",
@@ -32,6 +34,8 @@ ENTRY = ((128, 128), (256, 256), (728, 728))
 MIDDLE = 8
 EXIT = (728, 1024)
 
+_conv = partial(conv_bn_act, names=("{}", "{}_bn", "{}_act"))
+
 
 @FAMILY.register
 def Xception(**shared: Unpack[Shared]) -> keras.Model:
@@ -39,10 +43,7 @@ def Xception(**shared: Unpack[Shared]) -> keras.Model:
     scaffold = Scaffold(FAMILY, shared, name="xception", published=IMAGENET)
     x = scaffold.inputs
     for conv, (filters, stride) in enumerate(((32, 2), (64, 1)), 1):
-        name = f"block1_conv{conv}"
-        x = layers.Conv2D(filters, 3, strides=stride, use_bias=False, name=name)(x)
-        x = BatchNormalization(name=f"{name}_bn")(x)
-        x = layers.ReLU(name=f"{name}_act")(x)
+        x = _conv(x, filters, 3, stride, padding="valid", name=f"block1_conv{conv}")
     for block, widths in enumerate(ENTRY, 2):
         # The first block follows a ReLU already.
         x = _shrink(x, widths, activate_first=block > 2, name=f"block{block}")
@@ -56,10 +57,7 @@ def Xception(**shared: Unpack[Shared]) -> keras.Model:
 
 
 def _shrink(x: Any, filters: tuple[int, int], activate_first: bool, name: str) -> Any:
-    shortcut = layers.Conv2D(
-        filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{name}_shortcut"
-    )(x)
-    shortcut = BatchNormalization(name=f"{name}_shortcut_bn")(shortcut)
+    shortcut = _conv(x, filters[1], 1, 2, None, padding="same", name=f"{name}_shortcut")
     for conv, width in enumerate(filters, 1):
         if conv > 1 or activate_first:
             x = layers.ReLU(name=f"{name}_sepconv{conv}_act")(x)

@@ -1,19 +1,19 @@
-"""Blocks that any network can take: gates on channels and positions, attention, regularisation.
+"""Layers for any network: gates on channels and positions, attention, regularisation.
 
-All take feature maps `(batch, height, width, channels)` of any floating type and work on the
-TensorFlow and JAX backends; what a policy in half precision would overflow is computed in float32.
+All layers take feature maps `(batch, height, width, channels)` of any floating type, and work on
+the TensorFlow and JAX backends. Values that half precision would overflow are computed in float32.
 """
 
-from .activation import Activation
 from .attention import MultiHeadSelfAttention2D
 from .augmented import AttentionAugmentedConv2D
-from .batch_norm import BatchNormalization
 from .cbam import CBAM
 from .context import GlobalContext
-from .dense import Dense
-from .depthwise import DepthwiseConv2D
+from .drop_in.activation import Activation
+from .drop_in.batch_norm import BatchNormalization
+from .drop_in.dense import Dense
+from .drop_in.depthwise import DepthwiseConv2D
+from .drop_in.layer_norm import LayerNormalization
 from .eca import ECA
-from .layer_norm import LayerNormalization
 from .layer_scale import LayerScale
 from .local_response import LocalResponseNormalization
 from .multi_query import MultiQueryAttention2D

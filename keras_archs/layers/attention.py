@@ -6,44 +6,49 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ..arguments import check_choice, check_flag, check_positive_int, check_rate, if_given
+from ..arguments import (
+    check_choice,
+    check_flag,
+    check_positive_int,
+    check_rate,
+    if_given,
+)
 from ..errors import InputError
-from .base import Block, Shape, channels_of, full_precision, register
-from .dense import Dense
+from .block import Block, Shape, channels_of, full_precision, register
+from .drop_in.dense import Dense
 
 POSITIONS = (None, "absolute", "relative", "bias")
 
 
 @register
 class MultiHeadSelfAttention2D(Block):
-    """Every position attends to every other, in several heads.
+    """Self-attention in which every position attends to all positions, in several heads.
 
-    Scores are `q . k / sqrt(key_dim)` plus a term for the two positions, softmax over the keys,
-    both in float32.
+    Scores are `q . k / sqrt(key_dim)` plus a position term, followed by a softmax over the keys.
+    Both are computed in float32.
 
     Args:
         num_heads: number of heads.
         key_dim: channels of the queries and keys of a head; `value_dim` by default.
         value_dim: channels of the values of a head; by default the input's channels divided by
             `num_heads`.
-        position: the term for the positions. `"relative"`: `q . (r_h + r_w)`, r learned for each
-            distance in rows and in columns, shared by the heads (BoTNet, AANet); `"absolute"`:
-            the same with r for each row and column; `"bias"`: a learned number for each head and
-            distance (CoAtNet); None: none, and any height and width.
+        position: the position term. `"relative"`: `q . (r_h + r_w)` with r learned for each
+            distance in rows and in columns, and shared by the heads (BoTNet, AANet).
+            `"absolute"`: the same with r learned for each row and column. `"bias"`: a learned
+            number for each head and distance (CoAtNet). None: no term, and any height and width.
         use_bias: whether the projections have a bias.
-        output_dim: channels of a last projection; without one (None) the heads' values side by
-            side are the output.
-        dropout: rate on the attention weights while training.
+        output_dim: channels of an output projection; None concatenates the heads' values.
+        dropout: dropout rate of the attention weights during training.
 
     Input: `(batch, height, width, channels)`. Output: the same with `output_dim`, or
     `num_heads * value_dim`, channels.
 
-    A `.keras` or `.weights.h5` file saved at another size loads: the position terms are
-    interpolated. A legacy `.h5` file, which Keras checks by shape first, must have the same size.
+    A `.keras` or `.weights.h5` file saved at another size can be loaded: the position terms are
+    interpolated. A legacy `.h5` file must have the same size, since Keras checks its shapes first.
 
     Raises:
-        ValueError: an argument is out of range; the channels do not divide into the heads; the
-            height or width is unknown, or is another than at the start, with a position term.
+        ValueError: an argument is out of range; `num_heads` does not divide the channels; or, with
+            a position term, the height or width is unknown or differs from the built size.
 
     Source: Srinivas et al. 2021, arXiv:2101.11605, figure 4; Bello et al. 2019, arXiv:1904.09925,
     section 3.2; Dai et al. 2021, arXiv:2106.04803, equation 3.
@@ -79,7 +84,7 @@ class MultiHeadSelfAttention2D(Block):
             )
         self._value_dim = self.value_dim or channels // self.num_heads
         self._key_dim = self.key_dim or self._value_dim
-        # None where there is no position term to depend on it.
+        # Height and width; may be None if there is no position term.
         self._size: Any = (input_shape[1], input_shape[2])
         heads_dim = self.num_heads * self._value_dim
         self.qkv = self._projection(channels, 2 * self.num_heads * self._key_dim + heads_dim, "qkv")
@@ -104,7 +109,7 @@ class MultiHeadSelfAttention2D(Block):
         if None in self._size:
             raise InputError(
                 f"{self.name} with position={self.position!r} has weights for each position: the"
-                f" height and width must be known, got {self._size}; position=None takes any."
+                f" height and width must be known, got {self._size}; position=None takes any size."
             )
         if self.position == "bias":
             shape = (*(2 * side - 1 for side in self._size), self.num_heads)
@@ -123,9 +128,10 @@ class MultiHeadSelfAttention2D(Block):
     def call(
         self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
     ) -> Any:
-        """With `return_attention_scores` also the softmax.
+        """Returns the output and, with `return_attention_scores`, the attention scores.
 
-        Its shape is `(batch, num_heads, height, width, height, width)`.
+        The scores are after the softmax. Their shape is
+        `(batch, num_heads, height, width, height, width)`.
         """
         if self.position and tuple(inputs.shape[1:3]) != self._size:
             raise InputError(
@@ -150,15 +156,15 @@ class MultiHeadSelfAttention2D(Block):
         return x
 
     def _parts(self, x: Any) -> Any:
-        """Queries, keys and values, which the projection gives side by side."""
+        """Splits the output of the projection into queries, keys and values."""
         if self._key_dim == self._value_dim:
             return ops.split(x, 3, axis=-1)
-        # The delegate for CPUs of TFLite takes no split into unequal parts.
+        # TFLite's CPU delegate does not support a split into unequal parts.
         keys = self.num_heads * self._key_dim
         return x[..., :keys], x[..., keys : 2 * keys], x[..., 2 * keys :]
 
     def _heads(self, x: Any) -> Any:
-        """`(batch, heads, positions, channels of a head)`."""
+        """Reshapes a map to `(batch, heads, positions, channels of a head)`."""
         _, height, width, channels = ops.shape(x)
         shape = (-1, height * width, self.num_heads, channels // self.num_heads)
         return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))
@@ -172,10 +178,10 @@ class MultiHeadSelfAttention2D(Block):
             bias = ops.transpose(bias, (4, 0, 2, 1, 3))
             return ops.reshape(bias, (1, self.num_heads, height * width, height * width))
         by_row, by_column = (full_precision(table) for table in self.tables)
-        # No tensor has more than four axes: phones' GPUs take no others.
+        # Tensors have at most four axes, as GPUs of phones require.
         if self.position == "relative":
             query = ops.reshape(query, (-1, height, width, self._key_dim))
-            # Other vectors for each row of the queries, and for each column.
+            # Different vectors for each row and each column of the queries.
             by_row = ops.transpose(ops.take(by_row, rows, axis=0), (0, 2, 1))
             by_column = ops.transpose(ops.take(by_column, columns, axis=0), (0, 2, 1))
             by_row = ops.matmul(query, by_row)
@@ -200,7 +206,7 @@ class MultiHeadSelfAttention2D(Block):
         return (batch, self.num_heads, height, width, height, width)
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads position terms of any size, interpolated linearly to that of this layer."""
+        """Loads position terms of any size, interpolated linearly to the size of this layer."""
         for key, variable in enumerate(self.tables):
             variable.assign(_resize(np.asarray(store[str(key)]), variable.shape))
 
@@ -218,13 +224,13 @@ class MultiHeadSelfAttention2D(Block):
 
 
 def _distances(side: int) -> np.ndarray:
-    """Index of `key - query` in a table that begins at `1 - side`, `(query, key)`."""
+    """Indices of `key - query` in a table that begins at `1 - side`; shape `(query, key)`."""
     positions = np.arange(side)
     return positions - positions[:, None] + side - 1
 
 
 def _resize(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`table` with its first axes interpolated linearly to `shape`, ends on ends."""
+    """Interpolates all but the last axis of `table` linearly to `shape`; ends stay ends."""
     for axis, size in enumerate(shape[:-1]):
         at = np.linspace(0, table.shape[axis] - 1, size)
         low = np.minimum(at.astype(int), max(table.shape[axis] - 2, 0))

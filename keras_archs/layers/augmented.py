@@ -1,4 +1,4 @@
-"""Attention augmented convolution: some channels from a kernel, some from attention."""
+"""Attention-augmented convolution: some channels from a kernel, others from attention."""
 
 from typing import Any
 
@@ -7,33 +7,34 @@ from keras import layers, ops
 from ..arguments import check_choice, check_flag, check_positive_int, check_share
 from ..errors import InputError
 from .attention import POSITIONS, MultiHeadSelfAttention2D
-from .base import Block, Shape, channels_of, register
+from .block import Block, Shape, channels_of, register
 
 HEADS_KEY_DIM = 20
 
 
 @register
 class AttentionAugmentedConv2D(Block):
-    """A "same" convolution and multi-head self-attention side by side on the channel axis.
+    """Concatenates a "same" convolution and multi-head self-attention on the channel axis.
 
     Args:
         filters: channels of the output.
-        kernel_size: of the convolution.
-        kappa: share of `filters` that the keys of all heads have together; at least 20 channels
-            a head, as in the paper.
-        nu: share of `filters` that come from attention.
+        kernel_size: kernel size of the convolution.
+        kappa: channels of the keys of all heads together, as a share of `filters`; each head has
+            at least 20, as in the paper.
+        nu: share of `filters` that comes from attention.
         num_heads: number of heads; divides `nu * filters`.
         position: see `MultiHeadSelfAttention2D`.
-        strides: of the convolution, 1 or 2; attention sees the map averaged as with `pool`.
-        pool: whether attention sees the map averaged over 3x3 at stride 2, and its result is
-            enlarged bilinearly, as the paper does for large maps.
+        strides: strides of the convolution, 1 or 2. With 2, attention takes a map averaged over
+            3x3 at stride 2.
+        pool: whether attention takes a map averaged over 3x3 at stride 2, and its result is
+            enlarged bilinearly, as in the paper for large maps.
 
     Input: `(batch, height, width, channels)`. Output: `(batch, height / strides, width / strides,
     filters)`, rounded up.
 
     Raises:
-        ValueError: an argument is out of range, or attention would take all filters or fewer than
-            one for each head.
+        ValueError: an argument is out of range, or attention would have all filters, or less than
+            one filter for each head.
 
     Source: Bello et al. 2019, arXiv:1904.09925, sections 3.2, 4.1 and 4.2.
     """
@@ -119,7 +120,7 @@ class AttentionAugmentedConv2D(Block):
 
 
 def _halved(shape: Shape, times: int) -> Shape:
-    """Shape of a map behind "same" steps of stride 2."""
+    """The shape of a map after `times` "same" operations of stride 2."""
     batch, height, width, channels = shape
     for _ in range(times):
         height, width = (side and -(-side // 2) for side in (height, width))

@@ -1,32 +1,33 @@
-"""Convolutional block attention module: what to look at, and then where."""
+"""Convolutional block attention module: gates on channels, then gates on positions."""
 
 from typing import Any
 
 from keras import layers, ops
 
 from ..arguments import check_positive, check_positive_int
-from .base import Block, Shape, channels_of, reduced, register
-from .batch_norm import BatchNormalization
+from .block import Block, Shape, channels_of, reduced, register
+from .drop_in.batch_norm import BatchNormalization
 
 
 @register
 class CBAM(Block):
     """Scales each channel, and then each position, by gates computed from means and maxima.
 
-    The channels' gate is the sum of one small network on the means and on the maxima over all
-    positions; the positions' gate a convolution of the maximum and the mean over all channels.
+    One small network takes the means over all positions, and also the maxima. The sum of its two
+    results gives the gates of the channels. A convolution of the maximum and the mean over all
+    channels gives the gates of the positions.
 
     Args:
-        squeeze_ratio: hidden channels of the small network, relative to those of the input.
-        kernel_size: of the convolution over positions.
+        squeeze_ratio: hidden channels of the small network, as a share of the input's channels.
+        kernel_size: kernel size of the convolution over positions.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: an argument is not positive, or the input is no feature map.
+        ValueError: an argument is not positive, or the input is not a feature map.
 
-    Source: Woo et al. 2018, arXiv:1807.06521, equations 2 and 3; biases and the batch norm behind
-    the convolution are those of the authors' code.
+    Source: Woo et al. 2018, arXiv:1807.06521, equations 2 and 3; the biases and the batch norm
+    after the convolution follow the authors' code.
     """
 
     def __init__(self, squeeze_ratio: float = 1 / 16, kernel_size: int = 7, **kwargs: Any) -> None:
@@ -52,7 +53,7 @@ class CBAM(Block):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         descriptors = (ops.mean(inputs, axis=(1, 2)), ops.max(inputs, axis=(1, 2)))
-        gate = ops.sigmoid(sum(self.expand(self.reduce(each)) for each in descriptors))
+        gate = ops.sigmoid(sum(self.expand(self.reduce(x)) for x in descriptors))
         x = inputs * ops.reshape(gate, (-1, 1, 1, inputs.shape[-1]))
         maps = [ops.max(x, axis=-1, keepdims=True), ops.mean(x, axis=-1, keepdims=True)]
         gate = self.norm(self.spatial(ops.concatenate(maps, axis=-1)), training=training)

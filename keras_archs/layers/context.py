@@ -1,29 +1,37 @@
-"""Global context: the non-local block with one map for all positions."""
+"""Global context: a non-local block with one attention map for all positions."""
 
 from typing import Any
 
 from keras import ops
 
 from ..arguments import check_choice, check_positive
-from .base import Block, Shape, channels_of, flatten, full_precision, reduced, register
-from .dense import Dense
-from .layer_norm import LayerNormalization
+from .block import (
+    Block,
+    Shape,
+    channels_of,
+    flatten,
+    full_precision,
+    reduced,
+    register,
+)
+from .drop_in.dense import Dense
+from .drop_in.layer_norm import LayerNormalization
 
 
 @register
 class GlobalContext(Block):
-    """Adds to each position what a small network makes of an attention-weighted mean of all.
+    """Adds to each position the output of a small network on an attention-weighted mean of all.
 
     Args:
-        squeeze_ratio: hidden channels of the small network, relative to those of the input. 1/16
-            or 1/4 in the paper.
-        fusion: `"add"`, the paper's, or `"mul"`: a sigmoid gate for each channel.
+        squeeze_ratio: hidden channels of the small network, as a share of the input's channels;
+            1/16 or 1/4 in the paper.
+        fusion: `"add"` as in the paper, or `"mul"`: multiplies by a sigmoid gate for each channel.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown. With
-    `"add"` the new layer is the identity: its last kernel is zero.
+    `"add"` a new layer is the identity: its last kernel is zero.
 
     Raises:
-        ValueError: an argument is out of range, or the input is no feature map.
+        ValueError: an argument is out of range, or the input is not a feature map.
 
     Source: Cao et al. 2019, arXiv:1904.11492, equation 5 and figure 4d.
     """
@@ -46,7 +54,10 @@ class GlobalContext(Block):
         self.expand.build((None, hidden))
 
     def call(self, inputs: Any, return_attention_scores: bool = False) -> Any:
-        """With `return_attention_scores` also the softmax `(batch, height, width)`."""
+        """Returns the output and, with `return_attention_scores`, the attention scores.
+
+        The scores are after the softmax. Their shape is `(batch, height, width)`.
+        """
         positions = flatten(inputs)
         scores = ops.softmax(full_precision(self.context(positions)), axis=1)
         summary = ops.matmul(ops.transpose(ops.cast(scores, positions.dtype), (0, 2, 1)), positions)

@@ -1,4 +1,4 @@
-"""Efficient channel attention: a gate for each channel, from its neighbours."""
+"""Efficient channel attention: a gate for each channel, computed from its neighbours."""
 
 import math
 from typing import Any
@@ -7,24 +7,25 @@ from keras import layers, ops
 
 from ..arguments import check_positive_int, if_given
 from ..errors import InputError
-from .base import Block, Shape, channels_of, register
+from .block import Block, Shape, channels_of, register
 
 
 @register
 class ECA(Block):
     """Scales each channel by a gate that one convolution along the channels computes.
 
-    The means of the channels are filtered by a single kernel of a few weights: no reduction, no
-    bias.
+    The convolution filters the means of the channels by a single kernel of a few weights, without
+    reduction and without a bias.
 
     Args:
-        kernel_size: odd number of neighbouring channels that a gate sees; by default the odd
-            number that `log2(channels) / 2 + 1 / 2` is rounded to, at least 3.
+        kernel_size: odd number of neighbouring channels that a gate depends on; by default
+            `log2(channels) / 2 + 1 / 2` rounded to an odd number, at least 3.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: the kernel size is no odd positive number, or the input is no feature map.
+        ValueError: the kernel size is not an odd positive number, or the input is not a feature
+            map.
 
     Source: Wang et al. 2020, arXiv:1910.03151, equations 9 and 12.
     """
@@ -58,6 +59,6 @@ class ECA(Block):
 
 
 def _kernel_size(channels: int) -> int:
-    """The authors' code truncates first and then goes up to the next odd number."""
+    """The default, as in the authors' code: truncated, then rounded up to an odd number."""
     truncated = int(abs((math.log2(channels) + 1) / 2))
     return max(3, truncated if truncated % 2 else truncated + 1)

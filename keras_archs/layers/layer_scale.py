@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from ..arguments import check_positive
-from .base import Block, Shape, register
+from .block import Block, Shape, register
 
 
 @register
@@ -13,7 +13,7 @@ class LayerScale(Block):
     """Multiplies each channel by a learned factor that starts small.
 
     Args:
-        initial: first value of all factors.
+        initial: initial value of all factors.
 
     Input and output: `(batch, ..., channels)`.
 

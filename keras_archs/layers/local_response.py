@@ -1,4 +1,4 @@
-"""Local response normalisation: what networks had before batch norm."""
+"""Local response normalisation, which networks used before batch norm."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ from keras import ops
 
 from ..arguments import check_number, check_positive_int
 from ..errors import InputError
-from .base import Block, full_precision, register
+from .block import Block, full_precision, register
 
 
 @register
 class LocalResponseNormalization(Block):
-    """Divides each value by the size of its neighbours on the channel axis.
+    """Divides each value by the magnitude of its neighbours on the channel axis.
 
-    `x / (1 + alpha / size * sum of squares)**beta` over a window of channels, in float32.
+    The output is `x / (1 + alpha / size * sum of squares)**beta`, with the sum over a window of
+    channels. It is computed in float32.
 
     Args:
         size: odd number of channels in the window.
@@ -22,7 +23,7 @@ class LocalResponseNormalization(Block):
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: `size` is no odd positive number.
+        ValueError: `size` is not an odd positive number.
 
     Source: Krizhevsky et al. 2012, section 3.3, with the constants of Caffe's GoogLeNet.
     """
@@ -41,7 +42,7 @@ class LocalResponseNormalization(Block):
         side, channels = self.size // 2, inputs.shape[-1]
         squares = ops.pad(x * x, ((0, 0), (0, 0), (0, 0), (side, side)))
         total = sum(squares[..., i : i + channels] for i in range(self.size))
-        # TFLite has no powers in integers, and roots that take 150 times as long as these two.
+        # TFLite has no integer powers, and its roots take 150 times as long as exp and log.
         power = ops.exp(-self.beta * ops.log(1 + self.alpha / self.size * total))
         return ops.cast(x * power, inputs.dtype)
 

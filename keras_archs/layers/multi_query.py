@@ -5,28 +5,35 @@ from typing import Any
 from keras import layers, ops
 
 from ..arguments import check_positive_int
-from .base import Block, Shape, channels_of, flatten, full_precision, register
-from .batch_norm import BatchNormalization
-from .dense import Dense
+from .block import (
+    Block,
+    Shape,
+    channels_of,
+    flatten,
+    full_precision,
+    register,
+)
+from .drop_in.batch_norm import BatchNormalization
+from .drop_in.dense import Dense
 
 
 @register
 class MultiQueryAttention2D(Block):
-    """Self-attention whose heads share their keys and values, from a smaller map if asked to.
+    """Self-attention whose heads share their keys and values.
 
-    Loading keys and values is what makes attention slow on phones; sharing them, and halving their
-    map by a strided depthwise convolution, cuts that cost.
+    Attention is slow on phones because it loads keys and values. Shared keys and values, on a map
+    that a strided depthwise convolution has made smaller, reduce that cost.
 
     Args:
-        num_heads: heads of the queries.
-        key_dim: channels of a query, key and value.
-        kv_strides: stride of the depthwise 3x3 convolutions in front of keys and values; 1 has
-            none.
+        num_heads: number of heads of queries.
+        key_dim: channels of each query, key and value.
+        kv_strides: stride of the depthwise 3x3 convolutions before keys and values; 1 leaves the
+            convolutions out.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: an argument is not positive, or the input is no feature map.
+        ValueError: an argument is not positive, or the input is not a feature map.
 
     Source: Qin et al. 2024, arXiv:2404.10518, section 3.3 and equation 2.
     """
@@ -64,7 +71,7 @@ class MultiQueryAttention2D(Block):
             name=f"{name}_down",
         )
         norm = self.inner(BatchNormalization, momentum=0.9, epsilon=1e-5, name=f"{name}_norm")
-        # Of any size: `call` pads maps that would be smaller than the kernel.
+        # Any height and width: `call` pads maps that would be smaller than the kernel.
         shape = (None, None, None, input_shape[-1])
         conv.build(shape)
         norm.build(shape)
@@ -73,21 +80,22 @@ class MultiQueryAttention2D(Block):
     def call(
         self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
     ) -> Any:
-        """With `return_attention_scores` also the softmax.
+        """Returns the output and, with `return_attention_scores`, the attention scores.
 
-        Its shape is `(batch, height, width, num_heads, rows, columns)`, with the rows and columns
+        The scores are after the softmax. Their shape is
+        `(batch, height, width, num_heads, rows, columns)`, with the rows and columns
         of the map that the keys come from.
         """
         _, height, width, _ = ops.shape(inputs)
         keys = values = inputs
         if self.kv_strides > 1:
-            # Both sides: "same" would pad an even map on one side only.
+            # Pad on both sides: "same" would pad an even map on one side only.
             padded = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
             keys = self.key_norm(self.key_down(padded), training=training)
             values = self.value_norm(self.value_down(padded), training=training)
         _, rows, columns, _ = ops.shape(keys)
         keys, values = flatten(self.key(keys)), flatten(self.value(values))
-        # As the heads share the keys, they are but more queries.
+        # All heads share the keys, so heads are computed as additional queries.
         queries = ops.reshape(
             self.query(inputs), (-1, height * width * self.num_heads, self.key_dim)
         )

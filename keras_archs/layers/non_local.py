@@ -1,4 +1,4 @@
-"""Non-local block: every position looks at every other."""
+"""Non-local block: every position attends to all positions."""
 
 from typing import Any
 
@@ -6,9 +6,16 @@ import keras
 from keras import ops
 
 from ..arguments import check_choice, check_flag, check_positive_int, if_given
-from .base import Block, Shape, channels_of, flatten, full_precision, register
-from .batch_norm import BatchNormalization
-from .dense import Dense
+from .block import (
+    Block,
+    Shape,
+    channels_of,
+    flatten,
+    full_precision,
+    register,
+)
+from .drop_in.batch_norm import BatchNormalization
+from .drop_in.dense import Dense
 
 PAIRINGS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
@@ -17,28 +24,28 @@ PAIRINGS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 class NonLocalBlock(Block):
     """Adds to each position a weighted sum over all positions.
 
-    The response `y_i = sum_j f(x_i, x_j) g(x_j) / C(x)` goes through a 1x1 convolution and a
-    batch norm whose scale starts at zero, so that a new block is the identity.
+    The response is `y_i = sum_j f(x_i, x_j) g(x_j) / C(x)`, followed by a 1x1 convolution and a
+    batch norm. The scale of the batch norm starts at zero, so that a new block is the identity.
 
     Args:
         pairing: the function f. `"gaussian"`: softmax over j of `x_i . x_j`;
             `"embedded_gaussian"`: softmax of `theta(x_i) . phi(x_j)`; `"dot_product"`:
             `theta(x_i) . phi(x_j)` divided by the number of positions; `"concatenation"`:
-            `relu(w . [theta(x_i), phi(x_j)])` divided by it.
+            `relu(w . [theta(x_i), phi(x_j)])` divided by the number of positions.
         inner_channels: channels of theta, phi and g; half of the input's by default, the paper's
             bottleneck.
-        sub_sample: whether keys and values come from the map max-pooled by 2x2: a quarter of the
-            pairs, the same output size.
-        use_scale: whether softmax sees the products divided by the square root of their channels,
-            as in the authors' code; the paper does not divide.
+        sub_sample: whether keys and values come from the map max-pooled by 2x2. This gives a
+            quarter of the pairs and the same output size.
+        use_scale: whether the products are divided by the square root of their channels before
+            softmax, as in the authors' code; the paper does not divide.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: an argument is out of range, or the input is no feature map.
+        ValueError: an argument is out of range, or the input is not a feature map.
 
     Source: Wang et al. 2018, arXiv:1711.07971, equations 1 to 8 and figure 2; initialisation, and
-    pooling in front of phi and g rather than behind, from the authors' code.
+    pooling before phi and g rather than after, from the authors' code.
     """
 
     def __init__(
@@ -54,7 +61,8 @@ class NonLocalBlock(Block):
         self.inner_channels = if_given(check_positive_int, "inner_channels", inner_channels)
         self.sub_sample = check_flag("sub_sample", sub_sample)
         self.use_scale = check_flag("use_scale", use_scale)
-        # Softmax gives a mean of g; the others a product of three maps, which float16 cannot hold.
+        # Softmax gives a mean of g. The others give a product of three maps, which float16 cannot
+        # hold.
         unbounded = self.pairing in {"dot_product", "concatenation"}
         float16 = self.compute_dtype == "float16"
         self._response_dtype = "float32" if unbounded and float16 else self.dtype_policy
@@ -75,8 +83,8 @@ class NonLocalBlock(Block):
         self.phi = self._embedding(channels, inner, "phi") if embedded else None
         self.g = self._embedding(channels, inner, "g")
         if self.pairing == "concatenation":
-            # The vector w in two halves: w . [a, b] is the sum of two products, so that the pairs
-            # need not be laid out.
+            # The vector w has two halves. w . [a, b] is the sum of two products, so no tensor of
+            # all pairs [a, b] is needed.
             self.pair_theta = self._embedding(inner, 1, "pair_theta", use_bias=False)
             self.pair_phi = self._embedding(inner, 1, "pair_phi", use_bias=False)
         self.project = self._embedding(inner, channels, "project", dtype=self._response_dtype)
@@ -96,9 +104,10 @@ class NonLocalBlock(Block):
     def call(
         self, inputs: Any, training: bool | None = None, return_attention_scores: bool = False
     ) -> Any:
-        """With `return_attention_scores` also f / C, `(batch, height, width, rows, columns)`.
+        """Returns the output and, with `return_attention_scores`, f / C.
 
-        Rows and columns are those of the pooled map with `sub_sample`.
+        The shape of f / C is `(batch, height, width, rows, columns)`, with the rows and columns of
+        the pooled map if `sub_sample`.
         """
         keys = inputs
         if self.sub_sample:
@@ -116,12 +125,12 @@ class NonLocalBlock(Block):
 
     def scores_shape(self, input_shape: Shape) -> Shape:
         batch, height, width, _ = input_shape
-        step = 2 if self.sub_sample else 1
-        keys = [side and -(-side // step) for side in (height, width)]
+        stride = 2 if self.sub_sample else 1
+        keys = [side and -(-side // stride) for side in (height, width)]
         return (batch, height, width, *keys)
 
     def _scores(self, queries: Any, keys: Any) -> Any:
-        """f / C for all pairs in float32, `(batch, queries, keys)`."""
+        """f / C for all pairs, float32 `(batch, queries, keys)`."""
         if self.theta and self.phi:
             queries, keys = self.theta(queries), self.phi(keys)
         if self.pairing == "concatenation":

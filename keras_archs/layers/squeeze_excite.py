@@ -1,29 +1,34 @@
-"""Squeeze-and-excitation: a gate for each channel, from the mean of its map."""
+"""Squeeze-and-excitation: a gate for each channel, computed from the means of the channels."""
 
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from ..arguments import check_activation, check_positive, check_positive_int, if_given
-from .base import Block, Shape, channels_of, reduced, register
+from ..arguments import (
+    check_activation,
+    check_positive,
+    check_positive_int,
+    if_given,
+)
+from .block import Block, Shape, channels_of, reduced, register
 
 
 @register
 class SqueezeExcite(Block):
-    """Scales each channel by a gate that two dense layers compute from the means of all channels.
+    """Scales each channel by a gate that two dense layers compute from the channels' means.
 
     Args:
-        squeeze_ratio: channels between the two layers, relative to those of the input. 1/16 in
+        squeeze_ratio: channels between the two layers, as a share of the input's channels; 1/16 in
             the paper.
-        squeezed_channels: the same as a number, in place of the ratio.
-        activation: between the two layers.
-        gate_activation: of the gate.
+        squeezed_channels: the number of these channels, in place of the ratio.
+        activation: activation between the two layers.
+        gate_activation: activation of the gate.
 
     Input and output: `(batch, height, width, channels)`; height and width may be unknown.
 
     Raises:
-        ValueError: the ratio or the number is not positive, or the input is no feature map.
+        ValueError: the ratio or the number is not positive, or the input is not a feature map.
 
     Source: Hu et al. 2018, arXiv:1709.01507, equations 2 to 4.
     """

@@ -1,4 +1,4 @@
-"""Stochastic depth: whole residual branches dropped while training."""
+"""Stochastic depth: drops whole residual branches during training."""
 
 from typing import Any
 
@@ -6,27 +6,28 @@ import keras
 from keras import ops
 
 from ..arguments import check_int, check_rate, if_given
-from .base import Shape, draw_once, register
+from .block import Shape, register
+from .recompute import draw_once
 
 
 @register
 class StochasticDepth(keras.layers.Dropout):
-    """Drops the whole input of an image at `rate` while training, and scales up what it keeps.
+    """Drops the branch of an image with probability `rate` in training; scales up the others.
 
-    Stands at the end of a residual branch, in front of the addition. "Drop connect" in
-    EfficientNet's code.
+    It is the last layer of a residual branch, before the addition. EfficientNet's code calls it
+    "drop connect".
 
     Args:
-        rate: probability of dropping an image's branch, in [0, 1).
-        seed: of the random numbers; None draws one.
+        rate: probability of dropping the branch of an image, in [0, 1).
+        seed: seed of the random numbers; None draws one.
 
     Input and output: `(batch, ...)` of any rank.
 
     Raises:
-        ValueError: `rate` lies outside [0, 1), or `seed` is not an integer.
+        ValueError: `rate` is outside [0, 1), or `seed` is not an integer.
 
-    Source: Huang et al. 2016, arXiv:1603.09382, section 3; scaled while training, as in all later
-    code, rather than at inference.
+    Source: Huang et al. 2016, arXiv:1603.09382, section 3; scaled during training, as in all
+    later code, not at inference.
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
@@ -39,7 +40,7 @@ class StochasticDepth(keras.layers.Dropout):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return inputs
-        # One factor an image, drawn as Keras draws it, and one pass over the map.
+        # One factor for each image, drawn as Keras draws it, and one pass over the map.
         images = ops.ones((ops.shape(inputs)[0], *self.noise_shape[1:]), inputs.dtype)
         dropout = super().call
         return inputs * draw_once(lambda: dropout(images, training=True))
@@ -51,5 +52,5 @@ class StochasticDepth(keras.layers.Dropout):
 
 
 def stochastic_depth(x: Any, rate: float, name: str) -> Any:
-    """The branch `x` of the block `name` behind a `StochasticDepth`, or itself at a rate of 0."""
+    """Applies `StochasticDepth` to the branch `x` of the block `name`, unless the rate is 0."""
     return StochasticDepth(rate, name=f"{name}_drop")(x) if rate else x

@@ -11,6 +11,7 @@ import keras_archs
 import tflite_export
 from keras_archs.errors import InputError
 from keras_archs.graph import inner_layers
+from keras_archs.transforms.rematerialize import Rematerialized
 from tests.keras_archs.helpers import images, randomize
 
 SHAPE = (32, 32, 3)
@@ -161,6 +162,7 @@ def test_maps_are_those_of_the_flat_model(pair, tmp_path):
     assert {id(weight) for weight in extractor.weights} <= mine
 
 
+@pytest.mark.full
 def test_pictures_are_those_of_the_flat_model(pair):
     def picture(draw, model):
         return np.asarray(draw(model, images(32)[0]).axes[-1].images[-1].get_array())
@@ -225,9 +227,10 @@ def test_folded_outputs_are_those_of_the_model(pair):
     np.testing.assert_allclose(fused(images(32)), model(images(32)), atol=1e-5)
 
 
+@pytest.mark.full
 def test_stages_computed_twice_train_like_the_model(pair):
     lean, losses = keras_archs.rematerialize(pair[0], [1, 2]), []
-    assert len(blocks_in(lean, keras_archs.rematerialization.Rematerialized)) == 2
+    assert len(blocks_in(lean, Rematerialized)) == 2
     for dropout in (pair[0], pair[1]):
         next(each for each in inner_layers(dropout) if each.name == "dropout").rate = 0
     for model in (lean, pair[1]):

@@ -48,6 +48,12 @@ SMALL = {
     "inceptionresnetv2": {},
     "xception": {},
 }
+# A file of networks that the table lacks is tested by its first network.
+_FILES = {keras_archs.registry.find(case.removesuffix("_bn")).builder.__module__ for case in SMALL}
+for _entry in keras_archs.registry._MODELS.values():
+    if _entry.builder.__module__ not in _FILES:
+        SMALL[_entry.name] = {}
+        _FILES.add(_entry.builder.__module__)
 INCEPTIONS = ("inceptionv2", "inceptionv3", "inceptionv4", "inceptionresnetv2")
 # One for each kind of network, of which the tests that compute have all precisions.
 KINDS = ("vgg11", "inceptionv1", "resnet18", "mobilenet", "efficientnetb0", "coatnet0")
@@ -92,6 +98,7 @@ def test_static_and_dynamic_size_give_the_same_map(case):
             assert dynamic.compute_output_spec(x).shape == (2, *static.output_shape[1:])
 
 
+@pytest.mark.full
 @settings(max_examples=8, deadline=None)
 @given(height=st.integers(32, 90), width=st.integers(32, 90))
 @pytest.mark.parametrize("case", ["mobilenet", "mobilenetv3small", "efficientnetb0", "resnet18"])
@@ -111,6 +118,7 @@ def test_weights_by_position_need_a_size(case):
         assert build(case, include_top=False).input_shape == (None, 224, 224, 3)
 
 
+@pytest.mark.full
 @settings(max_examples=25, deadline=None)
 @given(
     alpha=st.floats(1 / 32, 1.5),
@@ -223,6 +231,7 @@ def test_an_optimizer_moves_the_weights(case, policy):
         assert not np.array_equal(old, weight.numpy())
 
 
+@pytest.mark.all_cases
 @pytest.mark.parametrize("case", EACH)
 def test_names_do_not_depend_on_what_was_built_before(case):
     with symbolic():
@@ -231,6 +240,7 @@ def test_names_do_not_depend_on_what_was_built_before(case):
     assert second.name == "mine"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "cases",
     [
@@ -345,6 +355,7 @@ def test_channels_first_is_refused():
         keras.config.set_image_data_format("channels_last")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", ["mobilenet", "efficientnetb0", "efficientnetlite0", "resnet18"])
 def test_preprocessing_inside_the_model_is_that_outside(case, tmp_path):
     plain = build(case, input_shape=(64, 64, 3), classes=5)

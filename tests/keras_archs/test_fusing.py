@@ -61,6 +61,7 @@ def test_outputs_are_those_of_the_network(case):
         assert fused.count_params() < model.count_params()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetV2B0", "Xception", "DenseNet121"])
 def test_networks_of_keras_applications(name):
     model = getattr(keras.applications, name)(
@@ -134,6 +135,7 @@ def test_a_model_inside_a_model_is_folded_too():
     assert_close(np.asarray(fused(images(32))), np.asarray(model(images(32))), 1e-5)
 
 
+@pytest.mark.full
 def test_the_model_itself_stays_and_the_copy_saves_and_exports(tmp_path):
     model = build("mobilenetv3small", input_shape=(64, 64, 3), classes=5)
     randomize(model)

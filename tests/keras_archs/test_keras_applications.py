@@ -122,6 +122,7 @@ def test_same_features_at_even_and_odd_sizes(name, arguments):
         assert_close(np.asarray(model(images(size))), call(reference, images(size)), 1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.jax
 @pytest.mark.parametrize("name", ["VGG16", "ResNet50", "MobileNetV3Small", "EfficientNetB0"])
 def test_same_logits_on_any_backend(name):

@@ -10,6 +10,7 @@ from tests.keras_archs.test_builders import build
 
 
 # Swish, squeeze-and-excitation and stochastic depth; hard-swish; attention; additions of ReLU.
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("case", "policy"),
     [
@@ -47,6 +48,7 @@ def test_training_is_that_of_the_network(case, policy):
     np.testing.assert_allclose(lean(x), other(x), atol=1e-6)
 
 
+@pytest.mark.full
 def test_saved_and_loaded(tmp_path):
     model = build("mobilenet", input_shape=(64, 64, 3), classes=5)
     lean = keras_archs.rematerialize(model, [1, 3])

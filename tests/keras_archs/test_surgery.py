@@ -64,6 +64,7 @@ def test_identity_leaves_the_outputs_bit_equal(build, place, names, pairing):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("build", "place", "names"),
     [
@@ -94,6 +95,7 @@ def test_result_trains_saves_loads_clones(build, place, names, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
+@pytest.mark.full
 def test_result_is_exported():
     model = keras_archs.MobileNet(alpha=0.25, input_shape=(32, 32, 3), classes=5)
     for block in (NonLocalBlock(), SqueezeExcite(), keras_archs.GlobalContext()):
@@ -104,6 +106,7 @@ def test_result_is_exported():
     np.testing.assert_allclose(got, model(x), atol=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("build", "place", "names"),
     [
@@ -169,6 +172,7 @@ def many_maps():
     return keras_archs.MobileNetV3Small(alpha=0.75, input_shape=(32, 32, 3), classes=3)
 
 
+@pytest.mark.full
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), sub_sample=st.booleans())
 def test_behind_any_layer_with_a_map(many_maps, data, sub_sample):
@@ -189,6 +193,7 @@ def test_twice_at_one_place():
     assert len(names) == 2
 
 
+@pytest.mark.full
 def test_attention_argument_is_insert():
     arguments = {"input_shape": (64, 64, 3), "classes": 5}
     for attention, kinds in (

@@ -30,6 +30,7 @@ def carry(layer, *modules):
     layer.set_weights([w.reshape(v.shape) for w, v in zip(weights, layer.weights, strict=True)])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", ["0", "3"])
 def test_efficientnet_lite(size):
     theirs = random_timm_model(f"tf_efficientnet_lite{size}")
@@ -63,6 +64,7 @@ def resnet_v2_module(name):
     return f"{prefix}.{parts[part, kind]}"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("depth", [18, 34])
 def test_resnet_v2(depth):
     theirs = random_timm_model(f"resnetv2_{depth}")
@@ -125,6 +127,7 @@ def eca_resnet50():
     return resnet.ResNet(resnet.Bottleneck, (3, 4, 6, 3), block_args={"attn_layer": "eca"})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -180,6 +183,7 @@ def assert_same_trainable(model, theirs):
     )
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_cbam_resnet():
     # The biases are those of the authors' code.
@@ -201,6 +205,7 @@ def test_cbam_resnet():
     assert_same_trainable(model, theirs)
 
 
+@pytest.mark.full
 def test_gc_resnet():
     gate = functools.partial(
         timm.layers.GlobalContext, fuse_add=True, fuse_scale=False, rd_ratio=1 / 16
@@ -225,6 +230,7 @@ def test_gc_resnet():
     assert_same_trainable(model, theirs)
 
 
+@pytest.mark.full
 def test_non_local_resnet():
     """timm's block has half of the paper's bottleneck, another scale, and no sub-sampling."""
     theirs = timm_resnet50()
@@ -250,6 +256,7 @@ def test_non_local_resnet():
     assert_same_trainable(model, theirs)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("side", [64, 96])
 def test_botnet(side):
     theirs = timm_resnet50()
@@ -273,6 +280,7 @@ def test_botnet(side):
     assert_same_trainable(model, theirs)
 
 
+@pytest.mark.full
 def test_botnet_attention():
     theirs = timm.layers.bottleneck_attn.BottleneckAttn(
         32, feat_size=(6, 5), num_heads=4, scale_pos_embed=True
@@ -327,6 +335,7 @@ def inception_v4_modules():
     return {**both, "predictions": "last_linear"}
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_inception_v4():
     theirs = random_timm_model("inception_v4")
@@ -340,6 +349,7 @@ def test_inception_v4():
         assert_close(np.asarray(ours(x)), test_torchvision.outputs(theirs, x), 1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.jax
 def test_inception_v2():
     """timm has no BN-Inception; an older collection does."""
@@ -376,6 +386,7 @@ MOBILENET_V4 = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -439,6 +450,7 @@ COATNET = {
 
 # 63 and 95 are odd and give even maps; timm's fails at odd ones, where its pooling rounds down and
 # its convolution up.
+@pytest.mark.full
 @pytest.mark.parametrize("side", [63, 64, 95, pytest.param(96, marks=pytest.mark.jax)])
 def test_coatnet(side):
     size = side + side % 2
@@ -504,6 +516,7 @@ def multiply_adds(model, size):
     return total
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs", "size"),

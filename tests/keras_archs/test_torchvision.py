@@ -73,6 +73,7 @@ def resnet_module(name):
     return f"{prefix}.{kind}{index}"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["ResNet18", pytest.param("ResNet34", marks=pytest.mark.slow)])
 def test_resnet(name):
     theirs = random_torch_model(name.lower())
@@ -87,6 +88,7 @@ def test_resnet(name):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch_norm"])
 @pytest.mark.parametrize(
     "name",
@@ -104,6 +106,7 @@ def test_vgg(name, batch_norm):
         assert_close(np.asarray(ours(images(size))), features, TOLERANCE)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch_norm"])
 def test_vgg_top(batch_norm):
     theirs = random_torch_model("vgg11" + "_bn" * batch_norm)
@@ -160,6 +163,7 @@ def googlenet(large_kernel, auxiliary=False):
     return randomize(theirs)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("large_kernel", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_inception_v1(large_kernel):
     theirs = googlenet(large_kernel)
@@ -176,6 +180,7 @@ def test_inception_v1(large_kernel):
         assert_close(np.asarray(ours(images(size))), outputs(theirs, images(size)), TOLERANCE)
 
 
+@pytest.mark.full
 def test_inception_v1_of_the_paper():
     """With biases and local response normalisation where torchvision has batch norms."""
     theirs = googlenet(5)
@@ -199,6 +204,7 @@ def test_inception_v1_of_the_paper():
     assert np.abs(outputs(theirs, x) - expected).max() > 0.01 * np.abs(expected).max()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", [224, pytest.param(256, marks=pytest.mark.slow)])
 def test_inception_v1_auxiliary_heads(size):
     theirs = googlenet(3, auxiliary=True)
@@ -229,6 +235,7 @@ def test_inception_v1_auxiliary_heads(size):
         assert_close(np.asarray(got), expected.numpy(), TOLERANCE)
 
 
+@pytest.mark.full
 def test_local_response_normalization():
     x = 30 * images(6).repeat(4, axis=-1)
     layer = keras_archs.layers.local_response.LocalResponseNormalization()

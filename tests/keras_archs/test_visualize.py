@@ -12,8 +12,8 @@ from keras import layers
 from PIL import Image
 
 import keras_archs
+from keras_archs.analysis.visualize import attention_map, feature_maps, grad_cam
 from keras_archs.errors import InputError
-from keras_archs.visualize import attention_map, feature_maps, grad_cam
 from tests.keras_archs.helpers import images
 
 
@@ -141,6 +141,7 @@ def test_a_softmax_that_is_an_operation_is_taken_off(activation):
         np.testing.assert_allclose(picture(grad_cam(model, FLOATS, index)), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_frozen_models_have_the_same_picture():
     model = classifier(dense())
     expected = picture(grad_cam(model, FLOATS, 1))
@@ -172,10 +173,13 @@ WRONGLY: Any = attention_map  # whose types a call does not keep
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: grad_cam(m, FLOATS, layer="scores"), "layer='scores'.*not a map"),
-        (lambda m: feature_maps(m, FLOATS, "scores"), "layer='scores'.*not a map"),
+        (lambda m: grad_cam(m, FLOATS, layer="scores"), "layer must have .*, got 'scores'"),
+        (lambda m: feature_maps(m, FLOATS, "scores"), "layer must have .*, got 'scores'"),
         (lambda m: feature_maps(m, FLOATS, count=0), "count"),
-        (lambda m: attention_map(m, FLOATS, "conv"), "layer='conv'.*without attention"),
+        (
+            lambda m: attention_map(m, FLOATS, "conv"),
+            "layer must have attention scores, got 'conv'",
+        ),
         (lambda m: WRONGLY(m, FLOATS, "attention", 0.5), r"position.*0\.5"),
         (lambda m: attention_map(m, FLOATS, "attention", (0.5, 1)), r"position.*\(0\.5, 1\)"),
         (lambda _: grad_cam("mobilenet", FLOATS), "model must be.*got a str"),

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import keras_archs
-from keras_archs import weights
 from keras_archs.errors import InputError
+from keras_archs.families.common import weights
 from tests.keras_archs.helpers import images, randomize
 
 
@@ -65,22 +65,20 @@ def test_imagenet_weights_are_checked_against_their_md5(published, monkeypatch):
     with pytest.raises(ValueError, match=r"(?i)hash|incomplete or outdated"):
         keras_archs.ResNet50(weights="imagenet", include_top=False)
 
-    ours = weights.ImageNet(weights.WeightsFile(""), weights.WeightsFile(name, md5))
-    variant = keras_archs.resnet.Variant
-    monkeypatch.setattr(variant, "imagenet", property(lambda self: ours))  # noqa: ARG005
+    file = weights.WeightsFile(name, md5)
+    monkeypatch.setattr(weights.ImageNet, "file", lambda *_: file)
     model = keras_archs.ResNet50(weights="imagenet", include_top=False)
     np.testing.assert_array_equal(model.get_weights()[0], reference.get_weights()[0])
 
 
+@pytest.mark.full
 def test_imagenet_weights_of_efficientnet_without_their_normalization(published, monkeypatch):
     """The published files hold the mean and variance of the pixels; here they are preprocessing."""
     reference = keras.applications.EfficientNetB0(weights=None, include_top=False)
     randomize(reference)
     md5 = write(reference, published / "keras-applications/efficientnetb0_notop.h5")
-    table = keras_archs.efficientnet.RELEASED[0].imagenet
-    ours = weights.ImageNet(table.top, dataclasses.replace(table.no_top, md5=md5))
-    variant = keras_archs.efficientnet.Variant
-    monkeypatch.setattr(variant, "imagenet", property(lambda self: ours))  # noqa: ARG005
+    file = dataclasses.replace(keras_archs.efficientnet.RELEASED[0].imagenet.no_top, md5=md5)
+    monkeypatch.setattr(weights.ImageNet, "file", lambda *_: file)
     model = keras_archs.EfficientNetB0(weights="imagenet", include_top=False)
     x = images(64)
     np.testing.assert_allclose(model(x), reference(255 * x), atol=1e-4)
@@ -160,6 +158,7 @@ def test_names_of_classes_that_cannot_be_downloaded(monkeypatch):
     assert ours == keras.src.applications.imagenet_utils.CLASS_INDEX_PATH
 
 
+@pytest.mark.full
 def test_a_cache_that_cannot_be_written_to(broken, no_cache, monkeypatch):
     """An image of a container often has the files, in a folder of another user."""
     monkeypatch.setattr(weights, "STORAGE_URL", f"{broken}absent/")

@@ -9,6 +9,9 @@ import tensorflow as tf
 
 from tests.tflite_export.networks import SHAPE, build, stripes
 from tflite_export import Metadata, convert
+from tflite_export.lowering import lower as lowering
+from tflite_export.lowering.checks import check_model, check_representative
+from tflite_export.settings import ExportSettings
 
 NAMES = ("lying", "standing", "rising", "falling")
 
@@ -57,3 +60,11 @@ def metadata(**changes):
 
 def pixels(count=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+
+
+def lower(model, quantize="none", *, representative=None, preprocessing=None, **settings):
+    """The bytes of a file that is compared with nothing; arguments are checked as by `convert`."""
+    chosen = ExportSettings(quantize=quantize, **settings)
+    check_model(model, chosen, preprocessing)
+    check_representative(model, chosen, representative)
+    return lowering.lower(model, chosen, representative=representative, preprocessing=preprocessing)

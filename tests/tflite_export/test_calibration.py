@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import training
+from keras_archs.analysis.real_images import check_real, neighbour_correlation
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH
 from tests.tflite_export.networks import stripes
 from tests.training.tiny_net import registered
 from tflite_export import calibration_set, convert
-from tflite_export.calibration import balanced, check_real, evaluation_set, neighbour_correlation
+from tflite_export.calibration import balanced, evaluation_set
 from training.data import Examples, ImageData, open_dataset
 from training.data.image_data import SPLITS
 from training.data.prepare import prepare
-from training.run import new_run
-from training.run_folder import RunFolder
+from training.runs.run import new_run
+from training.runs.run_folder import RunFolder
 
 SIZES = {"black": 40, "gray": 11, "white": 70}
 SHADES = {"black": 20, "gray": 120, "white": 220}
@@ -65,6 +66,7 @@ def test_classes_are_balanced_in_datasets_of_every_kind(folder, kind, tmp_path):
     assert counts(calibration_set(data, 40, **draw))[1] == len(data.splits["train"]) - 32 - 56
 
 
+@pytest.mark.full
 def test_a_seed_draws_the_same_images_and_another_one_others(folder):
     data = open_dataset(folder)
     first, again, other = (
@@ -93,6 +95,7 @@ def test_a_run_gives_its_images_preprocessed_but_not_augmented(folder, tmp_path)
     assert {(i.tobytes(), k) for i, k in zip(tested, labels, strict=True)} < pairs
 
 
+@pytest.mark.full
 def test_shipped_images_of_a_colour_network():
     data = open_dataset("fashion_mnist_small")
     images = calibration_set(data, 50, image_shape=(40, 40, 3), preprocessing=TORCH)
@@ -150,6 +153,7 @@ def test_noise_is_refused(kind, shape):
         check_real("representative", noise(kind, 50, shape))
 
 
+@pytest.mark.full
 def test_noise_is_refused_by_convert(trained):
     with pytest.raises(InputError, match="representative must be real images, got noise"):
         convert(trained, "int8", representative=noise("uniform"))
@@ -207,7 +211,7 @@ def test_correlation_of_neighbours_is_that_of_numpy():
 def test_pixels_where_preprocessed_ones_belong_are_refused(preprocessing, change):
     pixels = shirts().numpy().astype(np.float32).repeat(3, axis=-1)
     check_real("images", preprocessing(pixels), preprocessing)
-    with pytest.raises(InputError, match=r"preprocessed as in training.*from 0 to 255"):
+    with pytest.raises(InputError, match=r"must be preprocessed images.*from 0 to 255"):
         check_real("images", change(pixels), preprocessing)
 
 

@@ -15,8 +15,8 @@ from keras import layers
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, build, shake_norms, stripes
-from tflite_export import KINDS, Classifier, Conversion, convert, read_metadata
-from tflite_export.lowering import lower
+from tflite_export import KINDS, Classifier, Conversion, conversion, convert, read_metadata
+from tflite_export.lowering import lower as lowering
 from tflite_export.sources import Source
 
 IMAGES = stripes(60)[0]
@@ -67,6 +67,7 @@ def test_the_file_says_what_its_logits_are_meant_for(end, scores, expected):
     assert (facts.probabilities, facts.activation) == expected
 
 
+@pytest.mark.full
 def test_one_output_in_a_list_or_dictionary_converts():
     model = build()
     image = keras.Input(SHAPE)
@@ -79,6 +80,7 @@ def test_one_output_in_a_list_or_dictionary_converts():
         )
 
 
+@pytest.mark.full
 def test_sizes():
     """Weights take 4, 2 and 1 bytes; the rest of the file is small beside 300,000 of them."""
     model = keras.Sequential([keras.Input(SHAPE)])
@@ -105,6 +107,7 @@ def test_batch_norms_are_folded_into_the_convolutions(kind, capsys):
     }
 
 
+@pytest.mark.full
 def test_mobilenet_of_keras_has_no_shape_computed_at_run_time(capsys):
     """Its head reshapes, which an open batch would turn into SHAPE, STRIDED_SLICE and PACK."""
     model = shake_norms(
@@ -141,6 +144,7 @@ def test_int8_is_refused_where_an_operation_would_stay_in_float():
         convert_as("int8", model)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("make", [build, nested_with_operations])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_gives_the_file_of_the_float32_twin(policy, make):
@@ -208,7 +212,7 @@ def test_models_that_are_no_such_classifier_are_refused(make, message):
         (
             "float16",
             IMAGES,
-            "representative goes with quantize='int8' or 'int16x8' only, got 'float16'",
+            "representative works with quantize='int8' or 'int16x8' only, got 'float16'",
         ),
         ("int8", None, r"representative is missing.*\[n, 24, 24, 3\], n >= 50"),
         ("int8", IMAGES[:49], "at least 50 images, got 49"),
@@ -229,13 +233,13 @@ def test_bad_arguments_are_refused(kind, images, message):
 
 def test_a_file_that_litert_does_not_take_is_refused_untested_too(monkeypatch):
     def damaged(*arguments, **options):
-        file = flatbuffer_utils.read_model_from_bytearray(lower(*arguments, **options))
+        file = flatbuffer_utils.read_model_from_bytearray(lowering.lower(*arguments, **options))
         for tensor in file.subgraphs[0].tensors:
             if tensor.type == TensorType.INT32 and len(tensor.shape) == 1:
                 tensor.type = TensorType.FLOAT32  # a bias that no kernel for integers takes
         return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
-    monkeypatch.setattr("tflite_export.conversion.lower", damaged)
+    monkeypatch.setattr(conversion, "lower", damaged)
     with pytest.raises(InputError, match=r"not a working TFLite file: .* failed to prepare"):
         convert(build(), "int8", representative=stripes(60)[0])
 

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from keras_archs.errors import InputError
+from tests.tflite_export.files import lower
 from tests.tflite_export.networks import build, stripes
 from tflite_export import Classifier, convert, debug, quantize_aware
-from tflite_export.lowering import lower
 
 IMAGES = stripes(60, seed=1)[0]
 CALIBRATION = stripes(100, seed=2)[0]
 
 
 def debugged(model, kind):
-    images = CALIBRATION if kind == "int8" else None
+    images = CALIBRATION if kind in {"int8", "int16x8"} else None
     content = lower(model, kind, representative=images)  # `convert` would refuse the spoilt one
     return content, debug(model, kind, content, IMAGES)
 
@@ -34,6 +34,7 @@ def test_losses_are_named_sorted_and_add_up_to_that_of_the_file(trained):
     assert file_loss / 2 < together < file_loss * 2
 
 
+@pytest.mark.full
 def test_noise_of_the_last_layer_is_that_of_the_scores(trained):
     content, losses = debugged(trained, "int8")
     expected = np.array(trained(IMAGES[:32]))
@@ -43,7 +44,8 @@ def test_noise_of_the_last_layer_is_that_of_the_scores(trained):
     assert dense.noise_db == pytest.approx(10 * np.log10(np.mean(ratios)), abs=0.5)
 
 
-@pytest.mark.parametrize("kind", ["int8", "dynamic", "weight_int8", "weight_int4"])
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["int8", "int16x8", "dynamic", "weight_int8", "weight_int4"])
 def test_the_layer_whose_weights_do_not_fit_is_the_worst(trained, kind):
     """One weight of each channel is far greater than the others, which 8 bits round to nothing."""
     model = build()
@@ -61,15 +63,18 @@ def test_the_layer_whose_weights_do_not_fit_is_the_worst(trained, kind):
     assert debugged(model, kind)[1][0].alone > 5 * debugged(trained, kind)[1][0].alone
 
 
-def test_layers_that_stay_in_float_lose_nothing(trained):
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["int8", "int16x8"])
+def test_layers_that_stay_in_float_lose_nothing(trained, kind):
     content = convert(
-        trained, "int8", representative=CALIBRATION, keep_float=["depthwise_conv2d"]
+        trained, kind, representative=CALIBRATION, keep_float=["depthwise_conv2d"]
     ).content
-    found = {each.layer for each in debug(trained, "int8", content, IMAGES)}
+    found = {each.layer for each in debug(trained, kind, content, IMAGES)}
     assert "depthwise_conv2d" not in found
     assert "dense" in found
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["dynamic", "weight_int8"])
 def test_layers_whose_weights_stay_in_float_lose_nothing(trained, kind):
     content = convert(trained, kind, keep_float=["conv2d_1"]).content
@@ -78,6 +83,7 @@ def test_layers_whose_weights_stay_in_float_lose_nothing(trained, kind):
     assert "conv2d_1" in {each.layer for each in debugged(trained, kind)[1]}
 
 
+@pytest.mark.full
 def test_the_ends_of_a_file_are_taken_as_it_was_told(trained):
     model = keras.Model(trained.inputs, trained.outputs)
     content = convert(model, "int8", representative=CALIBRATION, scores="logits").content
@@ -86,9 +92,10 @@ def test_the_ends_of_a_file_are_taken_as_it_was_told(trained):
     assert all(each.noise_db > 10 for each in losses)
 
 
+@pytest.mark.full
 def test_bad_arguments_are_refused(trained):
     content = convert(trained).content
-    with pytest.raises(InputError, match=r"'float16' has no integers.*int8"):
+    with pytest.raises(InputError, match=r"quantize to be one of .*int8.*got 'float16'"):
         debug(trained, "float16", content, IMAGES)
     with pytest.raises(InputError, match="images must be of shape"):
         debug(trained, "int8", content, IMAGES[:, 1:])

@@ -14,16 +14,18 @@ import pytest
 from keras import layers
 from PIL import Image
 
+import tflite_export
 import training
-from keras_archs import exporting, files
+from keras_archs import files
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
 from tests.tflite_export.networks import SHAPE, as_pixels, stripes
 from tests.training.runs import tiny_config, write_images
 from tests.training.tiny_net import registered
 from tflite_export import Classifier, ParityError, Snippets, read_metadata
-from tflite_export.main import main
-from tflite_export.predict import predict
+from tflite_export import exporter as exporting
+from tflite_export.cli.main import main
+from tflite_export.cli.predict import predict
 
 CLASSES = ("across", "diagonal", "down", "other")
 
@@ -40,6 +42,11 @@ def place(tmp_path_factory, trained):
     return folder
 
 
+def exported(source, quantize, **options):
+    made = tflite_export.export(source, quantize, **options)
+    return made.path, made.conversion
+
+
 @pytest.fixture
 def export(place, tmp_path):
     def run(quantize, **options):
@@ -49,13 +56,13 @@ def export(place, tmp_path):
             "preprocessing": "mobilenet",
             "calibration_size": 100,
         } | options
-        return exporting.export(str(place / "stripes.keras"), quantize, **options)
+        return exported(str(place / "stripes.keras"), quantize, **options)
 
     return run
 
 
 def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
-    path, made = export("int8")
+    path, made = export("int8", profile=True)
     assert path.read_bytes() == made.content
     report = json.loads(path.with_suffix(".json").read_text())
     assert report["images"] == 15  # a tenth of each class of 160
@@ -85,6 +92,7 @@ def test_without_a_dataset_there_is_no_report(export, tmp_path, trained):
     np.testing.assert_allclose(Classifier(path).predict(images), expected, atol=0.02)
 
 
+@pytest.mark.full
 def test_nothing_is_left_of_an_earlier_file(export, tmp_path):
     export("none")
     assert len(list(tmp_path.iterdir())) == 3
@@ -92,6 +100,7 @@ def test_nothing_is_left_of_an_earlier_file(export, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("page", "stays"), [("# model.tflite\n\n| quantize |", False), ("# My model\n", True)]
 )
@@ -111,7 +120,10 @@ def test_the_markdown_page_of_an_earlier_version_goes_with_its_file(export, tmp_
 def test_files_that_are_not_of_an_export_stay(export, tmp_path, name, content):
     mine = tmp_path / name
     mine.write_text(content)
-    with pytest.raises(InputError, match=f"'{name}' beside it is not of an earlier export"):
+    with pytest.raises(
+        InputError,
+        match=f"would replace '{name}' in the same folder, which is not from an earlier export",
+    ):
         export("none", overwrite=True)
     assert list(tmp_path.iterdir()) == [mine]
     assert mine.read_text() == content
@@ -131,6 +143,7 @@ def test_a_full_disk_ends_in_one_line(export, tmp_path, monkeypatch):
     assert Classifier(tmp_path / "model.tflite").image_shape == SHAPE
 
 
+@pytest.mark.full
 def test_a_file_can_take_pixels(export, place):
     path, made = export("int8", pixels=True, io="uint8")
     assert made.report.agreement >= 0.95
@@ -141,6 +154,7 @@ def test_a_file_can_take_pixels(export, place):
     assert agreement >= 0.9
 
 
+@pytest.mark.full
 def test_images_need_not_be_square(place, tmp_path, capsys):
     """From the dataset to `predict`, height and width keep their places."""
     image = keras.Input((12, 40, 3))
@@ -148,7 +162,7 @@ def test_images_need_not_be_square(place, tmp_path, capsys):
     scores = layers.Dense(4, "softmax", kernel_initializer="random_normal")(layers.Flatten()(x))
     model = keras.Model(image, scores)
     model.save(tmp_path / "wide.keras")
-    path, made = exporting.export(
+    path, made = exported(
         str(tmp_path / "wide.keras"),
         "int8",
         out=tmp_path / "wide.tflite",
@@ -169,7 +183,7 @@ def test_images_need_not_be_square(place, tmp_path, capsys):
     assert [found[name] for name in CLASSES] == pytest.approx(expected.tolist(), abs=0.03)
 
 
-def test_a_refused_file_is_kept_aside_and_debugged(export, tmp_path, capsys):
+def test_a_refused_file_is_kept_aside_and_debugged(export, place, tmp_path, call):
     earlier = tmp_path / "model.tflite"
     earlier.write_bytes(b"good")
     with pytest.raises(ParityError) as caught:
@@ -179,9 +193,14 @@ def test_a_refused_file_is_kept_aside_and_debugged(export, tmp_path, capsys):
     assert Classifier(rejected).image_shape == SHAPE
     assert earlier.read_bytes() == b"good"
     assert not (tmp_path / "model.json").exists()
-    assert "conv2d_1" in capsys.readouterr().out
+    assert "conv2d_1" in [loss.layer for loss in caught.value.layer_losses]
+    options = ["--quantize=weight_int4", "--max-error=1e-9", "--debug", "--preprocessing=mobilenet"]
+    options += [f"--dataset=image_folder:{place / 'images'}", "--overwrite", f"--out={earlier}"]
+    code, printed, err = call(place / "stripes.keras", *options)
+    assert (code, "conv2d_1" in printed, "too far" in err) == (3, True, True)
 
 
+@pytest.mark.full
 def test_labels_of_other_classes_are_not_taken_for_the_network_s(export, place):
     (place / "images" / "other").rename(place / "other")
     try:
@@ -198,19 +217,24 @@ def damage(folder):
     picture.write_bytes(picture.read_bytes()[:60])
 
 
+@pytest.mark.full
 def test_damaged_images_of_a_dataset_are_left_out_if_told(export, place, tmp_path):
     shutil.copytree(place / "images", tmp_path / "images")
     damage(tmp_path / "images")
     dataset = f"image_folder:{tmp_path / 'images'}"
     with pytest.raises(InputError, match=r"1 of 160 images are corrupt .*--skip-corrupt"):
         export("none", dataset=dataset)
-    with pytest.warns(UserWarning, match="1 of 160 images are corrupt and left out"):
+    with pytest.warns(UserWarning, match="1 of 160 images are corrupt and skipped"):
         _, made = export("none", dataset=dataset, skip_corrupt=True)
     assert made.report.agreement == 1
-    with pytest.raises(InputError, match="--skip-corrupt goes with --dataset or a run"):
+    with pytest.raises(
+        InputError,
+        match=r"skip_corrupt \(--skip-corrupt\) needs dataset \(--dataset\) or a run",
+    ):
         export("float16", dataset=None, preprocessing=None, skip_corrupt=True, overwrite=True)
 
 
+@pytest.mark.full
 def test_damaged_images_of_a_run_are_left_out_if_it_or_the_user_says_so(tmp_path):
     (tmp_path / "images").mkdir()
     write_images(tmp_path / "images")
@@ -218,16 +242,16 @@ def test_damaged_images_of_a_run_are_left_out_if_it_or_the_user_says_so(tmp_path
         training.train(tiny_config(tmp_path / "images", epochs=1), tmp_path / "run")
         damage(tmp_path / "images")
         with pytest.raises(InputError, match=r"corrupt .*--skip-corrupt"):
-            exporting.export(str(tmp_path / "run"), "none")
-        with pytest.warns(UserWarning, match="corrupt and left out"):
-            _, made = exporting.export(str(tmp_path / "run"), "none", skip_corrupt=True)
+            exported(str(tmp_path / "run"), "none")
+        with pytest.warns(UserWarning, match="corrupt and skipped"):
+            _, made = exported(str(tmp_path / "run"), "none", skip_corrupt=True)
         assert made.report.images == 11  # a tenth of 39, of 40 and of 40
         settings = tmp_path / "run" / "config.json"
         text = settings.read_text()
         assert '"skip_corrupt": false' in text
         settings.write_text(text.replace('"skip_corrupt": false', '"skip_corrupt": true'))
-        with pytest.warns(UserWarning, match="corrupt and left out"):
-            exporting.export(str(tmp_path / "run"), "none", overwrite=True)
+        with pytest.warns(UserWarning, match="corrupt and skipped"):
+            exported(str(tmp_path / "run"), "none", overwrite=True)
 
 
 @pytest.fixture
@@ -249,7 +273,8 @@ def test_a_file_without_test_images_says_so_in_one_line(place, tmp_path, call):
     code, printed, _ = call(place / "stripes.keras", "--quantize", "weight_int8", "--out", out)
     assert code == 0
     assert len(printed.splitlines()) == 1
-    assert "Without --dataset it was tried on 16 generated images" in printed
+    assert "Compared with Keras on 16 generated images" in printed
+    assert "--dataset" in printed
 
 
 def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
@@ -266,7 +291,7 @@ def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
             *options,
         )
         assert (code, err.count("\n")) == (3, 1)
-        assert err.startswith("Error: model gives NaN or infinity for")
+        assert err.startswith("Error: model returns NaN or infinity for")
     assert [each.name for each in tmp_path.iterdir()] == ["broken.keras"]
 
 
@@ -274,10 +299,10 @@ def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
     ("quantize", "options", "message"),
     [
         ("int9", {}, "quantize must be one of.*'int9'"),
-        ("int8", {"out": None}, "--out is missing"),
-        ("int8", {"dataset": None}, "--quantize int8 needs images: give --dataset"),
-        ("dynamic", {"dataset": None, "debug": True}, "--debug needs images"),
-        ("int8", {"preprocessing": None}, "--preprocessing is missing"),
+        ("int8", {"out": None}, r"out \(--out\) is missing"),
+        ("int8", {"dataset": None}, r"quantize='int8' needs images\. Pass dataset \(--dataset\)"),
+        ("dynamic", {"dataset": None, "debug": True}, r"debug \(--debug\) needs images"),
+        ("int8", {"preprocessing": None}, r"preprocessing \(--preprocessing\) is missing"),
         ("int8", {"preprocessing": "mobilnet"}, "no model 'mobilnet'"),
         ("int8", {"calibration_size": 9}, "at least 50 images, got 9"),
         (
@@ -290,15 +315,19 @@ def test_nan_ends_in_code_3_and_one_line(place, trained, tmp_path, call):
             {"calibration_seed": -1, "dataset": "image_folder:nowhere"},
             "calibration_seed must be from 0 to 4294967295, got -1",
         ),
-        ("int8", {"keep_float": ["conv"]}, "keep_float: 'conv' is no layer"),
+        ("int8", {"keep_float": ["conv"]}, "keep_float: the model has no layer 'conv'"),
         (
             "int8",
             {"keep_float": ["conv2d_"], "dataset": "image_folder:nowhere"},
-            "'conv2d_' is no layer of the model. Did you mean 'conv2d",
+            "the model has no layer 'conv2d_'. Did you mean 'conv2d",
         ),
         ("none", {"dataset": "image_folder:nowhere"}, "nowhere"),
         ("int8", {"io": "int4"}, "io must be one of .*, got 'int4'"),
-        ("int8", {"preprocessing": None, "dataset": None, "pixels": True}, "--pixels needs"),
+        (
+            "int8",
+            {"preprocessing": None, "dataset": None, "pixels": True},
+            r"pixels=True \(--pixels\) needs",
+        ),
         ("dynamic", {"dataset": None, "min_agreement": 0.9}, "min_agreement needs images"),
         ("none", {"min_agreement": 2.0}, r"min_agreement must be from 0 to 1, got 2\.0"),
     ],
@@ -317,7 +346,7 @@ def test_a_model_that_does_not_convert_ends_in_one_line(tmp_path, capfd):
     keras.Model(image, scores).save(tmp_path / "bicubic.keras")
     capfd.readouterr()
     with pytest.raises(InputError, match=r"no built-in operator for: ResizeBicubic\("):
-        exporting.export(str(tmp_path / "bicubic.keras"), "none", out=tmp_path / "bicubic.tflite")
+        exported(str(tmp_path / "bicubic.keras"), "none", out=tmp_path / "bicubic.tflite")
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "bicubic.tflite").exists()
 
@@ -330,13 +359,13 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     (tmp_path / "far.rejected.json").mkdir()
     for name, message in {
         "missing/model.tflite": "existing folder",
-        "model.json": "must end in .tflite",
+        "model.json": r"out \(--out\) must end in \.tflite",
         "old.tflite/model.tflite": "existing folder",
         "/proc/model.tflite": "/proc.*(cannot be written|existing folder)",
         "folder.tflite": "is a folder",
         "far.tflite": r"far\.rejected\.json' is a folder",
         "old.tflite": "exists",
-        "notes.tflite": r"notes\.html' beside it is not of an earlier export",
+        "notes.tflite": r"notes\.html' in the same folder, which is not from an earlier export",
     }.items():
         with pytest.raises(InputError, match=message):
             export("int8", out=tmp_path / name)
@@ -344,13 +373,17 @@ def test_targets_are_checked_before_any_work(export, tmp_path, monkeypatch):
     assert (tmp_path / "notes.html").read_bytes() == b"mine"
 
 
+@pytest.mark.full
 def test_a_model_that_takes_pixels_needs_no_word_on_preprocessing(place, tmp_path, trained):
     image = keras.Input(SHAPE)
     keras.Model(image, trained(TF.layer()(image))).save(tmp_path / "pixels.keras")
     arguments = {"out": tmp_path / "pixels.tflite", "dataset": f"image_folder:{place / 'images'}"}
-    _, made = exporting.export(str(tmp_path / "pixels.keras"), "int8", **arguments)
+    _, made = exported(str(tmp_path / "pixels.keras"), "int8", **arguments)
     assert made.report.keras_top1 >= 0.8
-    with pytest.raises(InputError, match=r"--preprocessing: that of .*pixels\.keras.* is known"):
-        exporting.export(
+    with pytest.raises(
+        InputError,
+        match=r"preprocessing='vgg' \(--preprocessing\) is not allowed.*pixels\.keras.* is known",
+    ):
+        exported(
             str(tmp_path / "pixels.keras"), "none", preprocessing="vgg", **arguments, overwrite=True
         )

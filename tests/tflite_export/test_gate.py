@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from keras import layers
 from scipy.stats import beta
 
+from keras_archs.analysis.real_images import check_real
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
+from tests.tflite_export.files import lower
 from tests.tflite_export.networks import CLASSES, SHAPE, stripes
 from tflite_export import (
     KINDS,
@@ -21,16 +23,17 @@ from tflite_export import (
     NotFiniteError,
     ParityError,
     Source,
+    conversion,
     convert,
-    preparing,
     read_metadata,
 )
-from tflite_export.calibration import check_real
-from tflite_export.gate import BOUNDS, fewest
-from tflite_export.lowering import CALIBRATED, lower
-from tflite_export.parity import Parity
-from tflite_export.serializing import pack, unpack
+from tflite_export.lowering import lower as lowering
+from tflite_export.lowering import prepare as preparing
+from tflite_export.settings import CALIBRATED
 from tflite_export.stand_ins import stand_ins
+from tflite_export.tflite_file.serialize import pack, unpack
+from tflite_export.verification.gate import BOUNDS, fewest
+from tflite_export.verification.parity import Parity
 
 IMAGES, LABELS = stripes(400, seed=1)
 CALIBRATION = stripes(100, seed=2)[0]
@@ -96,6 +99,7 @@ def test_the_refused_file_is_kept_aside_and_nothing_under_its_name(refused, tmp_
         refused.keep_aside(tmp_path / "missing" / "model.tflite")
 
 
+@pytest.mark.full
 def test_auto_keeps_the_two_layers_at_the_lopsided_map_in_float(lopsided, refused):
     made = convert(
         lopsided, "int8", representative=CALIBRATION, test=IMAGES, labels=LABELS, auto=True
@@ -104,10 +108,11 @@ def test_auto_keeps_the_two_layers_at_the_lopsided_map_in_float(lopsided, refuse
     assert made.report.agreement >= BOUNDS["int8"].min_agreement
     price = len(made.content) - len(refused.content)
     assert made.report.kept_float_bytes == price > 0
-    assert f"They cost {price / 1e3:.1f} kB" in made.report.price()
+    assert f"This adds {price / 1e3:.1f} kB to the file" in made.report.price()
     assert "first" in made.report.price()
 
 
+@pytest.mark.full
 def test_auto_leaves_a_good_file_as_it_is(trained):
     plain, auto = (
         convert(trained, "int8", representative=CALIBRATION, test=IMAGES, auto=auto)
@@ -118,6 +123,7 @@ def test_auto_leaves_a_good_file_as_it_is(trained):
     assert auto.report.keras_top1 is auto.report.tflite_top1 is None
 
 
+@pytest.mark.full
 def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
     seen = []
     predict = Classifier.predict
@@ -136,6 +142,7 @@ def test_each_file_sees_the_test_images_once(lopsided, monkeypatch):
     assert len(seen) == len({*seen})
 
 
+@pytest.mark.full
 def test_auto_that_does_not_help_is_refused(trained):
     with pytest.raises(ParityError) as caught:
         convert(
@@ -149,6 +156,7 @@ def test_auto_that_does_not_help_is_refused(trained):
     assert len(caught.value.report.kept_float) > 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_bound_that_a_trained_network_keeps(trained, kind):
     images = CALIBRATION if kind in ("int8", "int16x8") else None
@@ -166,6 +174,7 @@ def test_the_largest_error_can_be_bound(trained):
         convert(trained, "dynamic", test=IMAGES, max_error=0.99 * error)
 
 
+@pytest.mark.full
 def test_ends_inside_the_file_change_nothing_of_the_comparison(trained):
     made = convert(trained, "none", test=IMAGES, labels=LABELS, scores="logits")
     plain = convert(trained, "none", test=IMAGES, labels=LABELS)
@@ -175,6 +184,7 @@ def test_ends_inside_the_file_change_nothing_of_the_comparison(trained):
     assert not np.allclose(scores.sum(1), 1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scores", ["model", "logits", "probabilities"])
 def test_the_model_that_a_file_is_held_to_has_nothing_folded(trained, scores, monkeypatch):
     def fuse(model):
@@ -190,6 +200,7 @@ def test_the_model_that_a_file_is_held_to_has_nothing_folded(trained, scores, mo
         convert(trained, test=IMAGES, scores=scores)
 
 
+@pytest.mark.full
 def test_images_that_are_given_are_enough_for_a_run_whose_own_are_gone(trained, tmp_path):
     source = Source(trained, folder=tmp_path / "gone")
     images = {"representative": CALIBRATION, "test": IMAGES}
@@ -198,6 +209,7 @@ def test_images_that_are_given_are_enough_for_a_run_whose_own_are_gone(trained, 
         convert(source, "none")
 
 
+@pytest.mark.full
 def test_the_price_of_layers_that_were_named_is_known(trained):
     images = {"representative": CALIBRATION, "test": IMAGES}
     kept = convert(trained, "int8", keep_float=["dense"], **images)
@@ -248,12 +260,17 @@ def test_forty_images_of_which_one_differs_let_a_sound_file_through(trained):
     assert (report.images, report.agreement) == (40, 0.975)
 
 
+def turned(model):
+    """A copy that prefers the classes which the model thinks least of."""
+    copy = keras.models.clone_model(model)
+    *others, kernel, bias = model.get_weights()
+    copy.set_weights([*others, -kernel, -bias])
+    return copy
+
+
 def test_one_image_is_enough_to_see_that_a_file_says_something_else(trained, monkeypatch):
-    turned = keras.models.clone_model(trained)
-    *others, kernel, bias = trained.get_weights()
-    turned.set_weights([*others, -kernel, -bias])
-    other = lower(turned, "dynamic")
-    monkeypatch.setattr("tflite_export.conversion.lower", lambda *_, **__: other)
+    other = lower(turned(trained), "dynamic")
+    monkeypatch.setattr(conversion, "lower", lambda *_, **__: other)
     with pytest.raises(
         ParityError, match=r"deviation +1\d\d\.\d\d% of the probabilities, at most 100"
     ):
@@ -275,12 +292,13 @@ def test_nan_of_a_file_ends_the_gate_at_once(trained, monkeypatch, test):
     made = []
 
     def lower_once(*arguments, **options):
-        made.append(options["keep_float"])
-        return with_nan(lower(*arguments, **options))
+        _, settings = arguments
+        made.append(settings.keep_float)
+        return with_nan(lowering.lower(*arguments, **options))
 
-    monkeypatch.setattr("tflite_export.conversion.lower", lower_once)
+    monkeypatch.setattr(conversion, "lower", lower_once)
     with pytest.raises(
-        NotFiniteError, match=r"the file gives NaN .* (16|50) of \1 images"
+        NotFiniteError, match=r"the file returns NaN .* (16|50) of \1 images"
     ) as error:
         convert(trained, "weight_int8", test=test, auto=test is not None)
     assert made == [()]
@@ -294,19 +312,9 @@ def test_nan_of_a_model_ends_the_gate_before_the_work(trained, monkeypatch, brok
     model.layers[-1].activation = keras.activations.linear
     *others, bias = trained.get_weights()
     model.set_weights([*others, bias + np.array([0, broken, 0, 0])])
-    monkeypatch.setattr("tflite_export.conversion.lower", None)
-    with pytest.raises(NotFiniteError, match=r"model gives NaN .* (16|400) of \1 images"):
+    monkeypatch.setattr(conversion, "lower", None)
+    with pytest.raises(NotFiniteError, match=r"model returns NaN .* (16|400) of \1 images"):
         convert(model, "dynamic", **options)
-
-
-def with_moved_weights(content):
-    """A file whose larger constants are read from elsewhere, as by an offset that is wrong."""
-    file = unpack(content)
-    large = [each for each in file.buffers if each.data is not None and len(each.data) >= 128]
-    moved = np.roll(np.concatenate([each.data for each in large]), 36)
-    for buffer in large:
-        buffer.data, moved = moved[: len(buffer.data)], moved[len(buffer.data) :]
-    return pack(file)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -317,10 +325,10 @@ def test_without_test_images_a_file_that_says_something_else_is_refused(trained,
     assert sound.stand_in.images == 16
     assert sound.stand_in.deviation < BOUNDS[kind].max_deviation / 3
 
-    def broken(*arguments, **options):
-        return with_moved_weights(lower(*arguments, **options))
+    def broken(model, settings, **options):
+        return lowering.lower(turned(model), settings, **options)
 
-    monkeypatch.setattr("tflite_export.conversion.lower", broken)
+    monkeypatch.setattr(conversion, "lower", broken)
     with pytest.raises(ParityError) as caught:
         convert(trained, kind, representative=images)
     assert "\n" not in str(caught.value)
@@ -363,14 +371,14 @@ def test_the_fewest_layers_are_found_in_few_tries(count, data):
         ({"max_error": "0.1"}, "max_error must be greater than 0, got '0.1'"),
         ({"quantize": ["int8"]}, r"quantize must be one of.*\['int8'\]"),
         ({"quantize": "int8", "keep_float": None}, "keep_float must be a list.*None"),
-        ({"threads": "2"}, "threads must be a whole number from 1 on, got '2'"),
-        ({"threads": 1.5}, r"threads must be a whole number from 1 on, got 1\.5"),
+        ({"threads": "2"}, "threads must be a positive integer, got '2'"),
+        ({"threads": 1.5}, r"threads must be a positive integer, got 1\.5"),
         ({"max_error": 0.0}, r"max_error must be greater than 0, got 0\.0"),
-        ({"auto": True}, "auto goes with quantize=.*'int8'.*'none'"),
+        ({"auto": True}, "auto works with quantize=.*'int8'.*'none'"),
         ({"auto": True, "quantize": "dynamic"}, "auto needs images to test.*test="),
         ({"test": IMAGES[:9, 1:]}, "test must be of shape"),
-        ({"test": IMAGES, "labels": LABELS[1:]}, "labels must be of shape"),
-        ({"pixels": True}, "preprocessing is known"),
+        ({"test": IMAGES, "labels": LABELS[1:]}, "labels must have the shape"),
+        ({"pixels": True}, "pixels=True .*known preprocessing.*--preprocessing"),
         (
             {"test": np.random.default_rng(0).normal(size=(60, *SHAPE)).astype(np.float32)},
             "test must be real images, got noise",

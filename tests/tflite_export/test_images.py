@@ -13,8 +13,8 @@ from keras_archs.preprocessing import TF
 from tests.tflite_export.files import file_of, metadata
 from tests.tflite_export.networks import as_pixels, stripes
 from tflite_export import Classifier, Source, attach, convert, debug, quantize_aware
-from tflite_export.images import read_image
-from training.data.windows import centre_window
+from tflite_export.runtime.images import read_image
+from training.data.crop_windows import centre_window
 
 
 @pytest.fixture
@@ -131,6 +131,7 @@ def turned(pixels):
     return Image.open(file)
 
 
+@pytest.mark.full
 def test_one_image_is_a_batch_of_one(trained):
     assert convert(trained, test=IMAGES[0], labels=LABELS[0]).report.images == 1
     classifier = Classifier(file_of("none"))

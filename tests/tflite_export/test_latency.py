@@ -11,8 +11,9 @@ from keras_archs.errors import InputError
 from tests.tflite_export.files import file_of, open_batch_file
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, convert
-from tflite_export import latency as latency_module
-from tflite_export.latency import count_multiply_adds, measure_peak
+from tflite_export.runtime import latency as latency_module
+from tflite_export.runtime import profiler
+from tflite_export.runtime.latency import count_multiply_adds, measure_peak
 
 IMAGE = stripes(1)[0][0]
 
@@ -35,14 +36,10 @@ def test_multiply_adds_of_groups_and_of_products_of_activations():
     assert count_multiply_adds(convert(keras.Model(image, scores)).content) == expected
 
 
-def test_latency_names_what_computed_and_how_near_the_peak():
+def test_latency_names_what_computed():
     latency = Classifier(file_of("none")).latency(IMAGE, repeats=20, warmup=3)
     assert latency.delegate == "XNNPACK"
     assert latency.multiply_adds == count_multiply_adds(file_of("none"))
-    # No machine of these years is slower than 0.1 or faster than 1,000 per core and nanosecond.
-    assert 1e8 < latency.peak < 1e12
-    seconds = latency.median_ms / 1e3
-    assert latency.share_of_peak == pytest.approx(latency.multiply_adds / seconds / latency.peak)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux does")
@@ -59,18 +56,16 @@ def test_the_peak_is_of_so_many_threads(monkeypatch, threads):
 def test_the_peak_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit(1)")
     monkeypatch.chdir(tmp_path)
-    assert measure_peak(1) > 0
+    # No machine of these years is slower than 0.1 or faster than 1,000 per core and nanosecond.
+    assert 1e8 < measure_peak(1) < 1e12
 
 
-def test_processes_that_do_not_end_cost_no_latency(monkeypatch):
-    classifier = Classifier(file_of("none"))
-    monkeypatch.setattr("tflite_export.latency._PATIENCE", 0.01)
-    latency = classifier.latency(IMAGE, repeats=3, warmup=0)
-    assert latency.median_ms > 0
-    assert latency.peak is latency.share_of_peak is None
-    monkeypatch.setattr("tflite_export.profiler._PATIENCE", 0.001)
-    with pytest.raises(RuntimeError, match=r"had not ended after 0\.004 seconds"):
-        classifier.profile(IMAGE, repeats=3, warmup=0)
+def test_processes_that_do_not_end_are_given_up():
+    assert measure_peak(1, timeout=0.01) is None
+    with pytest.raises(RuntimeError, match=r"did not end within 0\.004 seconds"):
+        profiler.profile(
+            file_of("none"), IMAGE.tobytes(), threads=1, repeats=3, warmup=0, timeout=0.001
+        )
 
 
 @pytest.mark.parametrize("kind", ["none", "int8"])
@@ -91,6 +86,7 @@ def test_the_profile_lists_the_operators_and_their_time_adds_up(kind):
     )
 
 
+@pytest.mark.full
 def test_the_profile_tells_operators_that_xnnpack_leaves():
     image = keras.Input((24, 24, 3))
     sums = keras.ops.cumsum(layers.Conv2D(4, 3)(image), axis=1)  # none of XNNPACK's
@@ -109,6 +105,6 @@ def test_profiles_that_cannot_be_made_say_why(monkeypatch):
         Classifier(open_batch_file()).profile(IMAGE)
     with pytest.raises(InputError, match="image must be of shape"):
         Classifier(file_of("none")).profile(IMAGE[:3])
-    monkeypatch.setattr("tflite_export.profiler.version", lambda _: "9.9.0")
+    monkeypatch.setattr(profiler, "version", lambda _: "9.9.0")
     with pytest.raises(RuntimeError, match=r"ai-edge-litert 2\.3\.\*, not 9\.9\.0"):
         Classifier(file_of("none")).profile(IMAGE)

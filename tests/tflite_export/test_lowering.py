@@ -12,11 +12,13 @@ from keras import layers
 
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import CAFFE, TF, TORCH, Preprocessing
+from keras_archs.transforms.quantization.quantize_aware import quantize_aware
+from tests.tflite_export.files import lower
 from tests.tflite_export.networks import SHAPE, build, shake_norms, stripes
-from tflite_export.converting import built_in_alone
-from tflite_export.fake_quantization.model import quantize_aware
-from tflite_export.lowering import KINDS, lower, prepare
-from tflite_export.steps import steps
+from tflite_export.lowering.converter import built_in_alone
+from tflite_export.lowering.prepare import prepare
+from tflite_export.settings import KINDS
+from tflite_export.tflite_file.graph import Graph
 
 IMAGES = stripes(60)[0]
 CALIBRATED = ("int8", "int16x8")
@@ -84,6 +86,7 @@ def test_a_fixed_and_an_open_batch_compute_as_keras(kind):
         np.testing.assert_allclose(actual, expected, atol=BOUND[kind])
 
 
+@pytest.mark.full
 def test_weights_have_the_types_of_their_kind():
     """27 * 16 and 16 * 64 and 64 * 4 weights of convolutions and dense layers, 144 of depthwise."""
     model = with_biases(build())
@@ -100,6 +103,7 @@ def test_weights_have_the_types_of_their_kind():
     assert found["int16x8"]["INT64"] == biases  # those of int8 activations are of 32 bits
 
 
+@pytest.mark.full
 def test_int4_takes_half_the_bytes_of_int8():
     model = keras.Sequential([keras.Input(SHAPE)])
     for _ in range(3):
@@ -111,6 +115,7 @@ def test_int4_takes_half_the_bytes_of_int8():
     assert size["weight_int4"] / size["none"] == pytest.approx(0.125, abs=0.02)
 
 
+@pytest.mark.full
 def test_int8_has_the_types_asked_for_at_its_ends():
     model = build()
     signed, plain = lower_as("int8", model), lower_as("int8", model, io="float32")
@@ -186,6 +191,7 @@ def test_a_layer_kept_in_float_is_the_only_one(name, operations, io):
     )
 
 
+@pytest.mark.full
 def test_dynamic_with_a_layer_in_float_is_else_as_without():
     """TensorFlow leaves kernels under 1,024 weights in float, such as those of the scores here."""
     image = keras.Input(SHAPE)
@@ -198,6 +204,7 @@ def test_dynamic_with_a_layer_in_float_is_else_as_without():
     assert weight_types(content)["FLOAT32"] == pytest.approx(plain + 64 * 32, abs=4)  # a bias of 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["weight_int8", "weight_int4"])
 def test_weights_of_a_layer_kept_in_float(kind):
     model = ambiguous()
@@ -293,6 +300,7 @@ class Gate(layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
 )
@@ -344,7 +352,9 @@ def test_layers_that_cannot_be_copied_convert_in_float32_alone(make):
     plain = model()
     np.testing.assert_allclose(run(lower(plain), IMAGES), plain.predict(IMAGES, verbose=0), 1e-5)
     keras.config.set_dtype_policy("mixed_float16")
-    with pytest.raises(InputError, match=r"'twice' \((Lambda|Scale|Bare)\) that cannot be copied"):
+    with pytest.raises(
+        InputError, match=r"'twice' \((Lambda|Scale|Bare)\) of model cannot be copied"
+    ):
         lower(model())
 
 
@@ -357,6 +367,7 @@ def test_a_model_of_bytes_takes_their_numbers():
     np.testing.assert_allclose(run(lower(model), pixels.astype(np.float32)), expected, atol=1e-5)
 
 
+@pytest.mark.full
 @settings(max_examples=5, deadline=None)
 @given(
     size=st.tuples(st.integers(6, 20), st.integers(6, 20)),
@@ -386,19 +397,25 @@ def test_any_convolution_computes_as_keras(
     np.testing.assert_allclose(actual, model.predict(images, verbose=0), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.full
 def test_a_quantize_aware_model_has_its_own_ranges():
     model = quantize_aware(build(), IMAGES)
     content = lower(model, "int8", io="uint8", batch=None)
     assert [dtype for dtype, *_ in ends(content)] == [np.uint8, np.uint8]
-    assert not any(step.computes_in_float for step in steps(content))
+    assert not any(each.computes_in_float for each in Graph.read(content).operators)
     step = ends(content)[1][1]
     np.testing.assert_allclose(
         run(content, IMAGES, 7), model.predict(IMAGES, verbose=0), atol=1.01 * step
     )
-    with pytest.raises(InputError, match="trained for quantize='int8', got 'none'"):
+    with pytest.raises(InputError, match=r"quantize must be 'int8' .*got 'none'"):
         lower(model)
-    for change in ({"keep_float": ["dense"]}, {"scores": "logits"}, {"preprocessing": TF}):
-        with pytest.raises(InputError, match=f"{next(iter(change))} does not go with a model"):
+    changes = {
+        "keep_float": {"keep_float": ["dense"]},
+        "scores": {"scores": "logits"},
+        "pixels": {"preprocessing": TF},
+    }
+    for name, change in changes.items():
+        with pytest.raises(InputError, match=f"^{name} does not go with a model"):
             lower(model, "int8", **change)
 
 
@@ -407,6 +424,7 @@ def test_prepare_folds_the_norm_and_keeps_the_names():
     assert names == ["conv", "relu", "conv_1", "pool", "block", "mean", "scores"]
 
 
+@pytest.mark.full
 def test_the_file_is_no_larger_than_the_one_of_the_converter_alone():
     model = build()
     assert len(lower(model)) <= len(tf.lite.TFLiteConverter.from_keras_model(model).convert())
@@ -453,15 +471,18 @@ def quantized():
     ("arguments", "message"),
     [
         ({"kind": "int8", "io": "int16"}, "io must be one of float32, int8, uint8, got 'int16'"),
-        ({"io": "uint8"}, "io='uint8' goes with quantize='int8' only, got 'none'"),
+        ({"io": "uint8"}, "io='uint8' works with quantize='int8' only, got 'none'"),
         ({"batch": 0}, "batch must be 1, or None.*got 0"),
         ({"scores": "softmax"}, "scores must be one of model, logits, prob.*got 'softmax'"),
-        ({"kind": "dynamic", "keep_float": "dense"}, "list of names of layers, got 'dense'"),
-        ({"keep_float": ["dense"]}, "keep_float goes with.*'int8'.* only, got 'none'"),
-        ({"kind": "dynamic", "keep_float": ["convv"]}, "'convv' is no layer.*mean 'conv'"),
-        ({"kind": "weight_int8", "keep_float": ["flat"]}, "'flat' computes nothing of its own"),
-        ({"preprocessing": Preprocessing((1.0, 2.0), 1.0)}, "preprocessing has other channels"),
-        ({"model": quantized}, "'fourth', that Keras has quantized to int8"),
+        ({"kind": "dynamic", "keep_float": "dense"}, "list of layer names, got 'dense'"),
+        ({"keep_float": ["dense"]}, "keep_float works with.*'int8'.* only, got 'none'"),
+        ({"kind": "dynamic", "keep_float": ["convv"]}, "no layer 'convv'.*mean 'conv'"),
+        ({"kind": "weight_int8", "keep_float": ["flat"]}, "layer 'flat' has no operator"),
+        (
+            {"preprocessing": Preprocessing((1.0, 2.0), 1.0)},
+            r"preprocessing has mean \(1\.0, 2\.0\).*3 channels of model",
+        ),
+        ({"model": quantized}, "'fourth', that Keras quantized to int8"),
         (
             {"model": lambda: model_of(keras.ops.erf)},
             r"no built-in operator for: Erf\(tensor<1x8x8x3xf32>\)\. Use",
@@ -483,10 +504,11 @@ def test_bad_arguments_are_refused(arguments, message):
         conv, flat = layers.Conv2D(4, 3, name="conv"), layers.Reshape((6, 6, 4), name="flat")
         model = model_of(lambda image: flat(conv(image)))
     images = np.random.default_rng(0).normal(size=(60, 8, 8, 3)).astype(np.float32)
-    if arguments.get("kind") in {"int8", "int16x8"}:
+    kind = arguments.pop("kind", "none")
+    if kind in CALIBRATED:
         arguments["representative"] = images
     with pytest.raises(InputError, match=message) as caught:
-        lower(model, **arguments)
+        lower(model, kind, **arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -518,16 +540,30 @@ def test_an_end_that_does_not_tell_is_refused():
         lower(model, scores="logits")
 
 
+@pytest.mark.full
 def test_operations_without_an_int16_version_stay_in_float():
     image = keras.Input(SHAPE)
     x = layers.Conv2D(8, 3, activation="elu", name="conv")(image)
     model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
     content = lower_as("int16x8", model)
-    assert [step.tensor for step in steps(content) if step.computes_in_float]
+    assert [each.tensor for each in Graph.read(content).operators if each.computes_in_float]
     expected = model.predict(IMAGES, verbose=0)
     np.testing.assert_allclose(run(content, IMAGES), expected, atol=0.02)
 
 
+def test_the_largest_values_of_maps_are_right_in_calibrated_files():
+    """int8 has them in integers; int16x8 computes them in float."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input(SHAPE)
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(8, 3)(image))
+    model = with_biases(keras.Model(image, layers.Dense(3)(x)))
+    expected = model.predict(IMAGES, verbose=0)
+    for kind, bound in (("int8", 0.05), ("int16x8", 0.02)):
+        error = run(lower_as(kind, model), IMAGES) - expected
+        assert np.sqrt(np.mean(np.square(error))) < bound * expected.std()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [layers.Conv2D, layers.Conv2DTranspose, layers.Dense])
 def test_equal_biases_of_int16_layers_are_right_in_each(kind):
     """They are one constant in TensorFlow's file, whose scale is that of one layer."""
@@ -543,6 +579,29 @@ def test_equal_biases_of_int16_layers_are_right_in_each(kind):
     assert np.sqrt(np.mean(np.square(error))) < 0.05 * expected.std()
 
 
+@pytest.mark.parametrize("name", ["conv_1", "scores"])
+def test_int16_keeps_a_layer_in_float(name):
+    """Its kernel is in float32, those of all other layers are in int8."""
+    model = ambiguous()
+    content = lower_as("int16x8", model, keep_float=[name])
+    kernels = {"conv": 27 * 8, "conv_1": 4 * 8 * 8, "conv_2": 9 * 8 * 8, "scores": 8 * 4}
+    found = weight_types(content)
+    assert found["FLOAT32"] == kernels[name] + (4 if name == "scores" else 8)
+    assert found["INT8"] == sum(kernels.values()) - kernels[name]
+    assert [dtype for dtype, *_ in ends(content)] == [np.float32, np.float32]
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(run(content, IMAGES), expected, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_one_layer_at_least_computes_in_integers(kind):
+    x = layers.GlobalAveragePooling2D(name="mean")(image := keras.Input(SHAPE))
+    model = keras.Model(image, layers.Dense(4, name="scores")(x))
+    with pytest.raises(InputError, match=f"keep_float names all layers that {kind} can"):
+        lower_as(kind, model, keep_float=["mean", "scores"])
+
+
+@pytest.mark.full
 def test_a_layer_that_is_called_twice_has_a_bias_for_each_call():
     keras.utils.set_random_seed(0)
     conv = layers.Conv2D(3, 3, padding="same", activation="relu")

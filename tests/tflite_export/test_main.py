@@ -1,4 +1,4 @@
-"""The command line's door: what it answers without TensorFlow, and how it ends in every case."""
+"""The entry point of the command line: what works without TensorFlow, exit codes and errors."""
 
 import os
 import re
@@ -12,15 +12,16 @@ import pytest
 import typer
 
 import keras_archs
-from keras_archs import cli
+from keras_archs import errors
 from keras_archs.errors import InputError
 from tests.tflite_export.test_predict import ENVIRONMENT, WITHOUT
-from tflite_export.command_line import DEBUG, finish
-from tflite_export.main import COMMANDS
+from tflite_export.cli import app as cli
+from tflite_export.cli.command_line import DEBUG, did_you_mean, finish
+from tflite_export.cli.main import COMMANDS
 
 NO_TENSORFLOW = (
     "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras']));"
-    "from tflite_export.main import main; main()"
+    "from tflite_export.cli.main import main; main()"
 )
 
 
@@ -43,7 +44,11 @@ def done(program, *arguments, **options):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("--help", 0, ["predict", "train", "Only predict and models", "pip install keras-archs"]),
+        (
+            "--help",
+            0,
+            ["predict", "train", "Only the commands predict and models", "pip install keras-archs"],
+        ),
         ("", 0, ["predict", "train"]),
         ("train --help", 0, ["train", COMMANDS["train"], "pip install keras-archs"]),
         ("data prepare --help", 0, ["data", "pip install keras-archs"]),
@@ -51,9 +56,9 @@ def done(program, *arguments, **options):
         ("models --help", 0, ["PATTERN"]),
         ("models resnet-1*d", 0, ["resnet18d\n", "resnet101d\n", "resnet152d\n"]),
         ("--version", 0, [f"keras-archs {keras_archs.__version__}"]),
-        ("train", 2, ["train cannot run here", "pip install keras-archs"]),
-        ("export run", 2, ["export cannot run here", "pip install keras-archs"]),
-        ("recipes", 2, ["recipes cannot run here", "pip install keras-archs"]),
+        ("train", 2, ["train cannot run", "pip install keras-archs"]),
+        ("export run", 2, ["export cannot run", "pip install keras-archs"]),
+        ("recipes", 2, ["recipes cannot run", "pip install keras-archs"]),
         ("trian", 2, ["'trian'", "Did you mean 'train'", "keras-archs --help"]),
         (
             "--versoin",
@@ -83,11 +88,17 @@ def test_models_are_those_of_the_registry(pattern):
     assert (code, out.split()) == (0, expected)
 
 
+@pytest.mark.parametrize("name", ["trian", "EXPORT", "nothing like it", "pre"])
+def test_suggestions_are_those_of_the_library(name):
+    """The library's function needs Keras, so the command line has a copy."""
+    assert did_you_mean(name, COMMANDS) == errors.did_you_mean(name, COMMANDS)
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_recipes_have_whole_names(columns):
     code, out, _ = done(NO_TENSORFLOW, "recipes", columns=columns)
     assert code == 0
-    files = (keras_archs.siblings._ROOT / "training" / "recipes").glob("*.yaml")
+    files = (keras_archs.siblings._ROOT / "training" / "settings" / "recipes").glob("*.yaml")
     names = re.findall(r"^(\S+) \(version \d\)$", out, re.MULTILINE)
     assert sorted(names) == sorted(file.stem for file in files)
     assert max(map(len, out.splitlines())) <= columns
@@ -162,10 +173,11 @@ def test_a_full_disk_ends_in_one_line():
     assert re.fullmatch(r"Error: .*No space left on device\.\n", err)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on Unix")
 def test_ctrl_c_while_tensorflow_is_imported():
     program = (
-        "import sys; from tflite_export.main import main;"
+        "import sys; from tflite_export.cli.main import main;"
         "sys.argv[0] = 'keras-archs'; print('ready', flush=True); main()"
     )
     with process(program, "train") as running:
@@ -176,10 +188,11 @@ def test_ctrl_c_while_tensorflow_is_imported():
     assert (running.returncode, out, err) == (130, "", "")
 
 
+@pytest.mark.full
 def test_python_dash_m():
     command = [sys.executable, "-m", "keras_archs", "report", "nowhere"]
     environment = {k: v for k, v in ENVIRONMENT.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr.startswith("Error: 'nowhere' holds no run")
+    assert found.stderr.startswith("Error: 'nowhere' is not a run folder")
     assert found.stderr.count("\n") == 1

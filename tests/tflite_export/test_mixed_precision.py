@@ -6,9 +6,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_archs
-from docs.tflite import networks
+from tests.tflite_export import fitted_networks as networks
 from tflite_export import Classifier, convert
-from tflite_export.operators import operators
+from tflite_export.tflite_file.delegates import operators
 
 # A network of each family.
 CASES = {
@@ -34,6 +34,7 @@ def train(model, data):
         assert np.isfinite(model.train_on_batch(data.train, data.train_labels))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES]
 )

@@ -8,9 +8,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers, ops
 
 from keras_archs.errors import InputError
+from tests.tflite_export.files import lower
 from tests.tflite_export.networks import build, stripes
-from tflite_export.lowering import lower
-from tflite_export.operators import Operator, arena_bytes, operators
+from tflite_export.tflite_file.delegates import Operator, arena_bytes, operators
 
 
 def file_of(*steps, shape=(8, 8, 16), kind="none", **options):
@@ -110,6 +110,7 @@ def test_gpu_takes_neither_all_operators_nor_all_shapes(step, name):
     assert named(found, "CONV_2D").gpu
 
 
+@pytest.mark.full
 def test_open_batch_is_shown_and_refused_by_the_gpu():
     first = operators(file_of(batch=None))[0]
     assert first.inputs[0].shape == (-1, 8, 8, 16)
@@ -128,12 +129,14 @@ def test_custom_operators_are_named():
     assert (found.custom, found.xnnpack, found.gpu) == (True, False, False)
 
 
+@pytest.mark.full
 def test_float16_weights_are_no_activations():
     small, whole = (file_of(ops.tanh, kind=kind) for kind in ("float16", "none"))
     assert arena_bytes(small) == arena_bytes(whole)
     assert all(operator.xnnpack for operator in operators(small))
 
 
+@pytest.mark.full
 def test_arena_holds_what_is_needed_at_once():
     """The image, which stays to the end, and of the other maps those that are still to be read."""
     one = 8 * 8 * 16 * 4
@@ -145,7 +148,7 @@ def test_arena_holds_what_is_needed_at_once():
 @pytest.mark.parametrize("content", [b"", b"no network at all"])
 def test_other_files_are_refused(content):
     for function in (operators, arena_bytes):
-        with pytest.raises(InputError, match="no working TFLite file") as caught:
+        with pytest.raises(InputError, match="not a working TFLite file") as caught:
             function(content)
         assert "\n" not in str(caught.value)
 
@@ -153,5 +156,5 @@ def test_other_files_are_refused(content):
 def test_a_cut_file_is_refused():
     content = lower(network())
     for share in (0.01, 0.5, 0.99):
-        with pytest.raises(InputError, match="no working TFLite file"):
+        with pytest.raises(InputError, match="not a working TFLite file"):
             operators(content[: int(share * len(content))])

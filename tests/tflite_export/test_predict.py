@@ -16,8 +16,8 @@ from PIL import Image
 import tflite_export
 from tests.tflite_export.files import NAMES, file_of, metadata
 from tflite_export import Classifier, attach
-from tflite_export.images import read_image
-from tflite_export.main import main
+from tflite_export.cli.main import main
+from tflite_export.runtime.images import read_image
 
 # What a user of a file need not have installed: importing any of these fails. `keras_archs` is
 # there, for the package brings it, but cannot be imported without Keras.
@@ -26,7 +26,7 @@ WITHOUT = f"""
 import sys
 for name in {MISSING}:
     sys.modules[name] = None
-from tflite_export.main import main
+from tflite_export.cli.main import main
 main()
 """
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -136,11 +136,11 @@ def test_a_reader_that_has_enough_ends_it_quietly(folder):
         ("missing.tflite cat.jpg", "'missing.tflite' cannot be read: No such file"),
         ("half.tflite cat.jpg", "'half.tflite') is not a working TFLite file"),
         ("cat.jpg cat.jpg", "'cat.jpg') is not a working TFLite file"),
-        ("bare.tflite cat.jpg", "'bare.tflite' does not say how its images are prepared"),
+        ("bare.tflite cat.jpg", "'bare.tflite' has no metadata about its preprocessing"),
         ("short.tflite cat.jpg", "'short.tflite' is damaged: it has 2 class names for 4 classes"),
         ("none.tflite", "required: IMAGE"),
-        ("none.tflite cat.jpg --top 0", "--top: must be a whole number from 1 on, got '0'"),
-        ("none.tflite cat.jpg --threads two", "--threads: must be a whole number"),
+        ("none.tflite cat.jpg --top 0", "--top: must be a positive integer, got '0'"),
+        ("none.tflite cat.jpg --threads two", "--threads: must be a positive integer"),
         ("none.tflite cat.jpg --best", "--best"),
     ],
 )
@@ -161,7 +161,7 @@ def test_help(predict):
 
 def test_running_a_file_imports_nothing_that_makes_one():
     program = (
-        "import sys, tflite_export.classifier, tflite_export.snippets\n"
+        "import sys, tflite_export.runtime.classifier, tflite_export.export_page.snippets\n"
         "assert not {'keras', 'tensorflow', 'keras_archs'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT)
@@ -175,10 +175,11 @@ def test_the_package_has_all_names_though_it_imports_none_at_first():
         tflite_export.convrt  # noqa: B018
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("--help", 0, ["predict", "Name what is on pictures"]),
+        ("--help", 0, ["predict", "Classify images"]),
         ("predict none.tflite cat.jpg", 0, ["cat.jpg", "%"]),
         ("predict none.tflite dog.png --top 0", 2, ["Error: ", "--top"]),
         ("predict --help", 0, ["MODEL.tflite", "--threads"]),

@@ -10,27 +10,27 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import keras_archs
-from docs.tflite.networks import images as samples
-from docs.tflite.networks import network
 from keras_archs.errors import InputError
 from keras_archs.graph import inner_layers
-from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
-from tflite_export import is_quantize_aware, quantize_aware
-from tflite_export.fake_quantization import (
-    Ends,
+from keras_archs.transforms.quantization import (
     FakeQuantize,
+    QuantizationRange,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
-from tflite_export.fake_quantization.model import to_int8
+from tests.tflite_export.fitted_networks import images as samples
+from tests.tflite_export.fitted_networks import network
+from tests.tflite_export.networks import CLASSES, SHAPE, build, stripes
+from tflite_export import is_quantize_aware, quantize_aware
+from tflite_export.lowering.from_aware import to_int8
 
 IMAGES = stripes(60)[0]
 
 
 def rounding(low, high):
     """A range of these ends, and what it makes of values."""
-    ends = Ends()
+    ends = QuantizationRange()
     ends.build((None,))
     ends.low.assign(low)
     ends.high.assign(high)
@@ -40,7 +40,7 @@ def rounding(low, high):
 @settings(max_examples=50, deadline=None)
 @given(st.just(0.0) | st.floats(-100, -0.01), st.floats(0.01, 100), st.integers(0, 2**32 - 1))
 def test_a_tensor_is_rounded_to_256_steps_with_a_zero(low, high, seed):
-    """As TFLite does it: `real = scale * (q - zero)` with whole numbers `zero` and q of uint8."""
+    """As TFLite does it: `real = scale * (q - zero)` with integers `zero` and q of uint8."""
     values = np.random.default_rng(seed).uniform(1.5 * low - 1, 1.5 * high, 200).astype("float32")
     rounded = np.asarray(rounding(low, high)(values), "float64")
     low, high = np.float32(low).astype(float), np.float32(high).astype(float)
@@ -76,7 +76,7 @@ def test_gradients_pass_a_range_straight_and_end_outside():
 
 
 def test_a_range_follows_training_alone():
-    ends, batch = Ends(), np.array([-3.0, 0.5, 5.0], "float32")
+    ends, batch = QuantizationRange(), np.array([-3.0, 0.5, 5.0], "float32")
     ends.build((None,))
     ends.low.assign(-1.0)
     ends.high.assign(1.0)
@@ -85,7 +85,7 @@ def test_a_range_follows_training_alone():
     assert (ends.low, ends.high) == (-1.0, 1.0)
     ends([batch[:2], batch[2:]], training=True)
     np.testing.assert_allclose([ends.low, ends.high], [-1.02, 1.04], rtol=1e-6)
-    fixed = Ends(limits=(0.0, 255 / 256))(batch, training=True)
+    fixed = QuantizationRange(limits=(0.0, 255 / 256))(batch, training=True)
     values = FakeQuantize()(np.array([0.3, 2.0], "float32"), fixed)
     np.testing.assert_allclose(values, [77 / 256, 255 / 256])
 
@@ -250,6 +250,7 @@ def steps_off(interpreter, images, expected):
     return np.abs(run(interpreter, images) - (np.rint(expected / scale) + zero))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "side", "options"),
     [
@@ -319,6 +320,7 @@ def test_the_file_has_the_models_ranges():
     np.testing.assert_allclose(sums, 1, rtol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "largest", [0.3, 3.7, 90.0, *(pytest.param(n, marks=pytest.mark.slow) for n in (2.9, 11.0))]
 )
@@ -341,6 +343,7 @@ def test_an_activation_gives_the_files_integers_for_each_input(function, above, 
     assert steps.max() == 0
 
 
+@pytest.mark.full
 def test_the_file_has_the_models_weights():
     """All of them: the converter's own arithmetic differs in the last bit, which moves some."""
     numbers = np.random.default_rng(0)
@@ -361,6 +364,7 @@ def test_the_file_has_the_models_weights():
         np.testing.assert_array_equal(interpreter.get_tensor(index), numbers)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("make", [pytest.param(gated, marks=pytest.mark.slow), branches])
 def test_a_model_can_be_cut_behind_each_tensor(make):
     aware = quantize_aware(make(), samples("mobilenet", 16, fitted=50, tested=1).train)
@@ -386,6 +390,7 @@ def details(content):
     return open_file(content).get_tensor_details()
 
 
+@pytest.mark.full
 def test_types_of_input_and_output_and_open_batches():
     aware = quantize_aware(build(), IMAGES)
     for io, dtype in {"float32": np.float32, "uint8": np.uint8}.items():
@@ -398,6 +403,7 @@ def test_types_of_input_and_output_and_open_batches():
     np.testing.assert_allclose(scores, aware(IMAGES[:7]), atol=1.01 / 256)
 
 
+@pytest.mark.full
 def test_training_recovers_what_rounding_costs():
     """A weight that does nothing leaves the others of its channel a step or two."""
     source = keras.Input(SHAPE)
@@ -444,6 +450,7 @@ def test_mixed_precision_becomes_float32_and_frozen_layers_stay_so():
     assert aware.get_layer("conv_dw_1").trainable
 
 
+@pytest.mark.full
 def test_constants_of_preprocessing_do_not_learn_and_batch_norms_do():
     source = keras.Input((8, 8, 3))
     x = layers.Rescaling(1 / 127.5, -1, name="scaled")(source)
@@ -475,7 +482,7 @@ def behind(layer):
         (lambda: behind(layers.Conv2D(2, 3, activation="selu")), "activation .*selu.* no int8"),
         (
             lambda: behind(keras_archs.layers.MultiHeadSelfAttention2D(1, name="heads")),
-            r"heads \(MultiHeadSelfAttention2D\).*weights besides those of its layers",
+            r"heads \(MultiHeadSelfAttention2D\).*weights of its own, outside its layers",
         ),
         (
             lambda: keras_archs.create_model(

@@ -7,12 +7,12 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers, ops
 
+from keras_archs.transforms.quantization import QuantizationRange
+from tests.tflite_export.files import lower
 from tests.tflite_export.networks import stripes
 from tflite_export import Classifier, quantize_aware
-from tflite_export.fake_quantization import Ends
-from tflite_export.fake_quantization.model import to_int8
-from tflite_export.lowering import lower
-from tflite_export.ranges import Spread
+from tflite_export.lowering.calibrated_ranges import Spread
+from tflite_export.lowering.from_aware import to_int8
 
 IMAGES = stripes(100, seed=3)[0]
 FAR = 300.0
@@ -86,6 +86,7 @@ def to_train(model):
     return to_int8(quantize_aware(model, IMAGES))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("convert", [calibrated, to_train])
 @pytest.mark.parametrize(
     ("activation", "gain", "width"),
@@ -104,6 +105,7 @@ def test_steps_lie_where_the_activation_changes(activation, gain, width, convert
     assert gain * error(model, ours) < error(model, theirs)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("swish", "copied"),
     [
@@ -128,24 +130,27 @@ def test_a_hard_swish_is_enough_whether_or_not_the_model_can_be_copied(swish, co
     assert widest(calibrated(model)) < 1.1 * above + 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("convert", [calibrated, to_train])
 def test_what_goes_elsewhere_is_not_cut_off_where_the_sigmoid_ends(convert):
     assert widest(convert(network("sigmoid", beside=True))) > FAR / 2
 
 
+@pytest.mark.full
 def test_a_range_in_training_follows_what_is_not_cut_off():
     """A layer that takes its activation in, whose values move far out while it trains."""
     model = keras.Sequential([keras.Input(IMAGES.shape[1:])])
     for layer in layers.Conv2D(4, 3, activation="sigmoid"), layers.Flatten(), layers.Dense(4):
         model.add(layer)
     aware = quantize_aware(model, IMAGES)
-    (ends,) = (each for each in aware.layers if isinstance(each, Ends) and each.before)
+    (ends,) = (each for each in aware.layers if isinstance(each, QuantizationRange) and each.before)
     for _ in range(300):
         ends(np.array([-FAR, FAR], "float32"), training=True)
     # It moves by a hundredth of the way in a step.
     np.testing.assert_allclose([ends.low, ends.high], [-np.log(511), np.log(511)], rtol=0.06)
 
 
+@pytest.mark.full
 def test_few_values_far_from_all_others_take_no_steps():
     """One pixel of every second image alone is seen by a filter, which makes much of it."""
     keras.utils.set_random_seed(1)
@@ -164,6 +169,7 @@ def test_few_values_far_from_all_others_take_no_steps():
     assert 5 * error(model, ours, images) < error(model, theirs, images)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("kernel", "bias"), [(0, 0), (0, 1), (1e-42, 0), (1e-9, 1)])
 def test_maps_of_one_value(kernel, bias):
     keras.utils.set_random_seed(1)
@@ -176,6 +182,7 @@ def test_maps_of_one_value(kernel, bias):
     assert error(model, ours) < 1.1 * error(model, theirs) + 0.01
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("activation", ["silu", "relu"])
 def test_few_images_far_from_all_others_take_no_steps(activation):
     """In all of their pixels a colour is on that the others do not have, and counts a lot."""
@@ -196,6 +203,7 @@ def test_few_images_far_from_all_others_take_no_steps(activation):
     assert 3 * error(model, ours, usual) < error(model, theirs, usual)
 
 
+@pytest.mark.full
 def test_a_class_of_few_images_far_from_all_others_is_not_given_up():
     """It has four images in 100, which a range of all others would make like its neighbour's."""
     classes, pixels = 25, 64
@@ -217,6 +225,7 @@ def test_a_class_of_few_images_far_from_all_others_is_not_given_up():
     np.testing.assert_array_equal(scores.argmax(axis=1), labels)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("join", [layers.Add(), layers.Subtract()])
 def test_a_tensor_that_few_images_alone_reach_keeps_its_range(join):
     """Without it, TFLite would end the process for the sum, and the branch give nothing."""
@@ -257,6 +266,7 @@ def test_spread_is_numpy_s_quantile():
     assert not is_among(tenth, spread.without(0.0, 0.0))
 
 
+@pytest.mark.full
 def test_scores_from_sigmoid_are_right_where_all_are_far_from_zero():
     """The range of logits below the sigmoid's end would be empty."""
     keras.utils.set_random_seed(1)

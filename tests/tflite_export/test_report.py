@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_archs.display import byte_size
+from keras_archs.display.formatting import byte_size
 from keras_archs.errors import InputError
 from tests.tflite_export.networks import SHAPE, stripes
 from tflite_export import KINDS, Classifier, convert
@@ -26,6 +26,7 @@ def int8(trained):
     return checked(trained, images, labels, "int8", representative=CALIBRATION, threads=2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_top1_holds_within_one_point(trained, kind):
     images = CALIBRATION if kind in ("int8", "int16x8") else None
@@ -110,7 +111,7 @@ def test_a_notebook_shows_figures_and_no_bytes(int8):
         (TEST_IMAGES[:9, 1:], TEST_LABELS[:9], "test must be of shape"),
         (TEST_IMAGES[:9], TEST_LABELS[:8], r"shape \(9,\).*\(8,\)"),
         (TEST_IMAGES[:9], TEST_LABELS[:9, None], r"shape \(9,\).*\(9, 1\)"),
-        (TEST_IMAGES[:9], TEST_LABELS[:9] / 2, "whole numbers.*float64"),
+        (TEST_IMAGES[:9], TEST_LABELS[:9] / 2, "integers.*float64"),
         (TEST_IMAGES[:9], TEST_LABELS[:9] + 4, "labels must be from 0 to 3"),
         (TEST_IMAGES[:9], TEST_LABELS[:9] - 4, "labels must be from 0 to 3"),
     ],

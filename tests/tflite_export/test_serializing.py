@@ -8,16 +8,17 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from docs.tflite import networks
 from keras_archs.errors import InputError
 from keras_archs.preprocessing import TF
-from tests.tflite_export.files import file_of, metadata
+from tests.tflite_export import fitted_networks as networks
+from tests.tflite_export.files import file_of, lower, metadata
 from tests.tflite_export.networks import stripes
 from tests.tflite_export.test_metadata import buffers
-from tflite_export import KINDS, Classifier, Source, attach, convert, serializing
-from tflite_export.lowering import CALIBRATED, SELECTIVE, lower
-from tflite_export.operators import arena_bytes, operators
-from tflite_export.serializing import pack, unpack
+from tflite_export import KINDS, Classifier, Source, attach, convert
+from tflite_export.settings import CALIBRATED, SELECTIVE
+from tflite_export.tflite_file import serialize as serializing
+from tflite_export.tflite_file.delegates import arena_bytes, operators
+from tflite_export.tflite_file.serialize import pack, unpack
 
 KEPT = "conv_pw_6"
 
@@ -101,9 +102,15 @@ def network():
 
 
 CASES = [(kind, ()) for kind in KINDS] + [(kind, (KEPT,)) for kind in SELECTIVE]
+OUTSIDE = [("weight_int8", ()), ("weight_int4", ()), ("dynamic", (KEPT,)), ("int8", ())]
 
 
-@pytest.mark.parametrize(("kind", "keep_float"), CASES)
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("kind", "keep_float"),
+    # Those with weights outside of the FlatBuffer, and the rest in `make test-slow`.
+    [pytest.param(*case, marks=() if case in OUTSIDE else pytest.mark.slow) for case in CASES],
+)
 def test_every_file_with_metadata_computes_as_without(network, kind, keep_float):
     """More than 1 MB of weights: from 256 KiB on ai-edge-quantizer stores them outside."""
     images = DATA.test
@@ -120,6 +127,7 @@ def test_every_file_with_metadata_computes_as_without(network, kind, keep_float)
     np.testing.assert_array_equal(Classifier(alone).predict(images), expected)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("source", [lambda x: x, lambda x: Source(x, None, TF)])
 @pytest.mark.parametrize("kind", ["none", "weight_int8"])
 def test_all_data_of_a_file_are_inside_and_aligned(network, kind, source):

@@ -24,9 +24,9 @@ from tflite_export import (
     debug,
     read_metadata,
 )
-from tflite_export.parity import Parity
-from tflite_export.predict import predict
+from tflite_export.cli.predict import predict
 from tflite_export.sources import Source
+from tflite_export.verification.parity import Parity
 
 NAMES = ("straight", "slanted")
 
@@ -72,6 +72,7 @@ def converted(source, kind, **arguments):
     return convert(source, kind, representative=images, test=IMAGES, labels=LABELS, **arguments)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "scores"),
     [("none", "logits"), ("int8", "logits")]
@@ -87,6 +88,7 @@ def test_the_report_counts_sides(model, source, kind, scores):
     assert report.tflite_top1 == pytest.approx(report.keras_top1, abs=0.05)
 
 
+@pytest.mark.full
 def test_a_file_that_takes_the_other_side_agrees_on_nothing(model):
     turned = keras.models.clone_model(model)
     *others, kernel, bias = model.get_weights()
@@ -109,6 +111,7 @@ def test_the_file_names_both_classes(source):
         attach(plain, replace(facts, class_names=("slanted",)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scores", ["model", "logits"])
 def test_predict_prints_both_classes(source, scores, tmp_path, capsys):
     content = converted(source, "none", scores=scores).content
@@ -127,6 +130,7 @@ def test_predict_prints_both_classes(source, scores, tmp_path, capsys):
             assert float(line[0].rstrip("%")) == pytest.approx(100 * share, abs=0.01)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scores", ["model", "logits"])
 def test_the_python_snippet_names_the_side(source, scores, tmp_path):
     content = converted(source, "none", scores=scores).content
@@ -141,6 +145,7 @@ def test_the_python_snippet_names_the_side(source, scores, tmp_path):
         assert found.stdout.split()[0] == NAMES[side]
 
 
+@pytest.mark.full
 def test_debug_looks_into_one(model):
     content = convert(model, "int8", representative=CALIBRATION).content
     losses = debug(model, "int8", content, IMAGES)
@@ -158,6 +163,7 @@ def test_one_logit_becomes_a_probability_by_a_sigmoid(model):
     np.testing.assert_allclose(found, model.predict(IMAGES[:9], verbose=0), atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_network_of_the_registry_with_one_class():
     shape = {"input_shape": (32, 32, 3), "classes": 1, "classifier_activation": "sigmoid"}
     network = keras_archs.create_model("mobilenet", alpha=0.25, **shape)

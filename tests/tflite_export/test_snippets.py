@@ -14,7 +14,7 @@ from PIL import Image
 from keras_archs.errors import InputError
 from tests.tflite_export.files import NAMES, file_of, metadata, open_batch_file, uint8_file
 from tflite_export import Classifier, Snippets, attach, convert
-from tflite_export.images import read_image
+from tflite_export.runtime.images import read_image
 
 
 @functools.cache
@@ -130,6 +130,7 @@ int main() {
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 @pytest.mark.parametrize("case", ["bgr", "int8", "uint8"])
 def test_cpp_gives_the_network_what_the_classifier_gives(case, tmp_path):

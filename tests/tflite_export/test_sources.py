@@ -1,4 +1,4 @@
-"""Models from where they lie, with what is known of them."""
+"""Sources of an export: models, files, runs and NAME:WEIGHTS."""
 
 import keras
 import numpy as np
@@ -7,15 +7,14 @@ from keras import layers
 
 import keras_archs
 from keras_archs.errors import InputError
-from keras_archs.preprocessing import TF
+from keras_archs.preprocessing import PIXELS, TF
 from tests.tflite_export.networks import build, stripes
 from tests.training import tiny_net
 from tests.training.runs import COLOURS, write_images
 from tflite_export import convert, sources
-from tflite_export.preparing import PIXELS
 from tflite_export.sources import open_source
 from training import TrainConfig
-from training.run_folder import RunFolder, Settings
+from training.runs.run_folder import RunFolder, Settings
 
 IMAGES = stripes(4)[0]
 
@@ -78,11 +77,12 @@ def test_a_run_can_be_read_without_its_images(tmp_path, tiny):
     assert source.class_names == tuple(COLOURS)
     with pytest.raises(InputError, match="gone"):
         _ = source.run
-    # A slip in a name is told before they are missed.
-    with pytest.raises(InputError, match=r"keep_float: 'cov' is no layer.* Did you mean 'conv"):
+    # A misspelt name is reported before the missing images.
+    with pytest.raises(InputError, match=r"keep_float: .* has no layer 'cov'.* Did you mean 'conv"):
         convert(source, "dynamic", keep_float=["cov"])
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("tiny")
 def test_published_weights(tmp_path, monkeypatch):
     thousand = keras_archs.create_model("tinynet")
@@ -114,7 +114,9 @@ def test_without_a_network_the_names_of_imagenet_are_missing(monkeypatch):
 
     monkeypatch.setattr(sources, "decode_predictions", fail)
     monkeypatch.setattr(sources, "find", lambda _: Published())
-    with pytest.warns(UserWarning, match="ImageNet's classes are missing: URL fetch failure"):
+    with pytest.warns(
+        UserWarning, match="names of the ImageNet classes are missing: URL fetch failure"
+    ):
         assert open_source("tinynet:imagenet").class_names is None
 
 
@@ -130,7 +132,9 @@ def test_a_layer_of_an_unknown_class_is_named(tmp_path, nested):
     scores = layers.Dense(2)(layers.GlobalAveragePooling2D()(x(image)))
     path = tmp_path / "net.keras"
     keras.Model(image, scores).save(path)
-    with pytest.raises(InputError, match=r"has a layer 'twice' of the class Doubling") as caught:
+    with pytest.raises(
+        InputError, match=r"has a layer 'twice' of the unknown class Doubling"
+    ) as caught:
         open_source(path)
     assert "\n" not in str(caught.value)
 
@@ -143,9 +147,10 @@ def test_what_is_no_source_is_refused(tmp_path):
     write_run(tmp_path / "begun", None, tmp_path)
     for source, message in {
         5: "source must be a Keras model, a path or NAME:WEIGHTS, got int",
-        tmp_path / "none.keras": "neither a file, nor the folder of a run, nor NAME:WEIGHTS",
-        damaged: "damaged.keras.* is no Keras model",
-        tmp_path / "empty": "holds no run",
+        tmp_path
+        / "none.keras": "does not exist.*a .keras file, the folder of a run, or NAME:WEIGHTS",
+        damaged: "damaged.keras.* is not a Keras model",
+        tmp_path / "empty": "is not a run folder",
         tmp_path / "begun": "best.keras.* does not exist",
         "mobilenot:imagenet": "no model 'mobilenot'.*mean 'mobilenet'",
         "tinynet:imagenet": "weights='imagenet' is not published",

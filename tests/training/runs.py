@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 
 import training
 from tests.training.tiny_net import registered
-from tflite_export.main import main
+from tflite_export.cli.main import main
 
 COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 STEPS = 6
@@ -34,7 +36,7 @@ def tiny_config(folder: Path, **settings: Any) -> training.TrainConfig:
 
 # Importing TensorFlow takes longer than these runs: once is enough.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["keras_archs.cli", __name__])
+_processes.set_forkserver_preload(["tflite_export.cli.app", __name__])
 
 
 def write_images(folder: Path) -> None:
@@ -45,6 +47,17 @@ def write_images(folder: Path) -> None:
         for i in range(40):
             pixels = np.clip(colour + generator.normal(0, 20, (32, 32, 3)), 0, 255)
             Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{i}.png")
+
+
+@contextmanager
+def small_files(limit: int) -> Iterator[None]:
+    """No file of this process can grow beyond so many bytes, as on a disk that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def start(out: Path, *arguments: Any, before: Callable[[], None] | None = None) -> Any:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.averaging import Averages
+from training.optim.ema import Averages
 
 DECAY = 0.3  # below (1 + t) / (10 + t) from the third step on
 

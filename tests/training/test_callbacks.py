@@ -11,8 +11,8 @@ import pytest
 import training
 from keras_archs.errors import InputError
 from tests.training.runs import tiny_config
-from training import fitting
-from training.run_folder import RunFolder
+from training import trainer as fitting
+from training.runs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -74,6 +74,7 @@ def epochs_of(out):
     return [row["epoch"] for row in training.load_run(out).folder.history()]
 
 
+@pytest.mark.full
 def test_early_stopping_ends_a_resumed_run_where_it_ends_others(config, tmp_path):
     whole, out, counter = tmp_path / "whole", tmp_path / "run", Counter()
     metrics = training.train(config, whole, callbacks=[early(), counter])
@@ -93,6 +94,7 @@ def test_early_stopping_ends_a_resumed_run_where_it_ends_others(config, tmp_path
     assert counter.steps == 3 * (PATIENCE + 1)
 
 
+@pytest.mark.full
 def test_a_run_that_a_callback_has_ended_stays_so(config, tmp_path, monkeypatch):
     out = tmp_path / "run"
 
@@ -106,6 +108,7 @@ def test_a_run_that_a_callback_has_ended_stays_so(config, tmp_path, monkeypatch)
     assert training.resume(out, callbacks=[early()])["epochs"] == PATIENCE + 1
 
 
+@pytest.mark.full
 def test_force_leaves_callbacks_out(config, tmp_path):
     out = tmp_path / "run"
     config = training.TrainConfig(**config.model_dump() | {"epochs": 5})
@@ -120,6 +123,7 @@ class Spoil(keras.callbacks.Callback):
         weight.assign(weight * float("nan"))
 
 
+@pytest.mark.full
 def test_a_weight_that_a_callback_spoils_is_in_no_checkpoint(config, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(training.TrainingStopped, match="a weight is not finite at epoch 1"):
@@ -140,7 +144,7 @@ class Odd(keras.callbacks.Callback):
         (keras.callbacks.ReduceLROnPlateau(), "learning rate, as ReduceLROnPlateau does"),
         (keras.callbacks.LearningRateScheduler(lambda _: 0.1), "LearningRateScheduler"),
         (print, "must be of keras.callbacks.Callback, got"),
-        (Odd(), "state of Odd must be of numbers"),
+        (Odd(), "state of Odd must consist of numbers"),
     ],
 )
 def test_callbacks_that_no_run_can_take(config, tmp_path, callback, message):

@@ -64,5 +64,5 @@ def test_paths_of_any_kind_are_paths(tmp_path):
             return str(tmp_path)
 
     for path in (tmp_path, str(tmp_path), Mine()):
-        with pytest.raises(InputError, match="holds no run"):
+        with pytest.raises(InputError, match="is not a run folder"):
             training.load_run(path)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import TrainConfig, TrainingStopped
-from training.checkpoints import Checkpoints, Progress
-from training.run_folder import RunFolder
+from training.runs.checkpoints import Checkpoints, Progress
+from training.runs.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

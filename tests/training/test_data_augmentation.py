@@ -15,8 +15,8 @@ from PIL import Image
 from keras_archs.errors import InputError
 from training import TrainConfig
 from training.data import Augmentation, Examples, make_batches
-from training.data.encoded import decode
-from training.data.windows import centre_window, random_window
+from training.data.crop_windows import centre_window, random_window
+from training.data.decode.decode import decode
 
 
 def keys(count: int) -> tf.data.Dataset:
@@ -129,6 +129,7 @@ def batches(examples: Examples, augmentation: Augmentation, **changes) -> tf.dat
     return make_batches(examples, augmentation=augmentation, **(options | changes))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "augment", ["randaugment", pytest.param("trivialaugment", marks=pytest.mark.slow)]
 )
@@ -163,6 +164,7 @@ def test_all_of_it_is_a_function_of_epoch_and_step(augment):
     assert not np.array_equal(whole[0][0], whole[3][0])
 
 
+@pytest.mark.full
 def test_settings_leave_each_others_draws_as_they_are():
     plain = next(iter(batches(encoded(8), Augmentation(flip=True, crop="resized"))))[0].numpy()
     erased = Augmentation(flip=True, crop="resized", random_erasing=1.0)
@@ -178,7 +180,7 @@ def test_erasing_covers_one_rectangle_with_noise(size):
     augmentation = Augmentation(random_erasing=0.5)
     image = tf.zeros([size, size, 3], tf.uint8)
     found = np.stack(
-        list(keys(400).map(lambda key: augmentation.vary(image, key)).as_numpy_iterator())
+        list(keys(400).map(lambda key: augmentation.apply(image, key)).as_numpy_iterator())
     )
     touched = found.any(axis=-1)
     erased = touched.any(axis=(1, 2))
@@ -238,6 +240,7 @@ def test_shares_are_beta_distributed(alpha):
     assert abs(shares.var() / variance - 1) < 0.2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_areas_of_cutmix_are_those_of_beta_distributed_shares(alpha):
     """Beside the paper's algorithm in NumPy, with the draws of another generator."""

@@ -56,6 +56,7 @@ def test_every_image_has_the_label_of_its_original(split):
     assert {row.tobytes() for row in rows(split)} <= {row.tobytes() for row in originals}
 
 
+@pytest.mark.full
 @needs_debian
 def test_make_writes_the_same_bytes(tmp_path):
     module = "training.data.fashion_mnist_small.make"
@@ -71,6 +72,7 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("tfds")
 
 
+@pytest.mark.full
 def test_tfds_load_needs_no_network(data_dir, monkeypatch):
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: asked.append(args))

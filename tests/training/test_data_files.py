@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_archs.errors import InputError
 from training.data import open_dataset
-from training.data.image_folder import hold_out
+from training.data.readers.image_folder import hold_out
 
 
 def encoded(number: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
@@ -142,7 +142,7 @@ def test_corrupt_files_are_named_or_skipped(tmp_path):
         open_dataset(f"image_folder:{tmp_path}")
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "a" / "empty.jpg") in str(caught.value)
-    with pytest.warns(UserWarning, match="7 of 67 images are corrupt and left out"):
+    with pytest.warns(UserWarning, match="7 of 67 images are corrupt and skipped"):
         data = open_dataset(f"image_folder:{tmp_path}", skip_corrupt=True)
     assert sorted(chain(*splits_of(data))) == [(i, int(i >= 30)) for i in range(60)]
 
@@ -155,7 +155,7 @@ def test_each_kind_of_corruption_is_found(tmp_path, name):
         open_dataset(f"image_folder:{tmp_path}")
 
 
-@pytest.mark.filterwarnings("ignore:.*left out")
+@pytest.mark.filterwarnings("ignore:.*skipped")
 def test_class_of_corrupt_files_only(tmp_path):
     write_folder(tmp_path, {"a": 30})
     (tmp_path / "b").mkdir()
@@ -171,8 +171,8 @@ def test_class_of_corrupt_files_only(tmp_path):
         ({}, "has no folders; it needs one for each class"),
         ({"a": 3}, r"1 class found \(a\)"),
         ({"a": 3, "b": 0}, "/b has no image"),
-        ({"a": 2, "b": 2}, "no image is left for the validation split"),
-        ({"train/a": 3, "train/b": 3, "test/c": 3}, "test/c is a class that the training images"),
+        ({"a": 2, "b": 2}, "the validation split has no images"),
+        ({"train/a": 3, "train/b": 3, "test/c": 3}, "test/c is a class without training images"),
         ({"train/a": 3, "train/b": 3, "val/a": 0}, "val/a has no image"),
     ],
 )
@@ -269,7 +269,7 @@ def test_corrupt_records_are_named_or_skipped(tmp_path):
     write_records(tmp_path / "r", records)
     with pytest.raises(InputError, match=r"2 of 40 .*--skip-corrupt.*r record 9: .*r record 10: "):
         open_dataset(f"tfrecord:{tmp_path}/r")
-    with pytest.warns(UserWarning, match="2 of 40 images are corrupt and left out"):
+    with pytest.warns(UserWarning, match="2 of 40 images are corrupt and skipped"):
         data = open_dataset(f"tfrecord:{tmp_path}/r", skip_corrupt=True)
     train, validation, test = splits_of(data)
     assert [number for number, _ in test] == [19, 29, 39]
@@ -280,11 +280,14 @@ def test_corrupt_records_are_named_or_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([b"\xff not a proto"], "r has a record that is no tf.train.Example"),
+        ([b"\xff not a proto"], "r has a record that is not a tf.train.Example"),
         ([record(None, 1)], "without feature 'image/encoded'"),
         ([record(encoded(1), None)], "without feature 'image/class/label'"),
-        ([record(encoded(1), -1)], r"without feature 'image/class/label' \(one int64 from 0 on\)"),
-        ([record(encoded(1), 10**9)], "label 1000000000 among 41 training records"),
+        (
+            [record(encoded(1), -1)],
+            r"without feature 'image/class/label' \(one int64 of at least 0\)",
+        ),
+        ([record(encoded(1), 10**9)], "up to 1000000000, but there are only 41 training records"),
     ],
 )
 def test_records_refused(tmp_path, records, message):
@@ -298,9 +301,11 @@ def test_record_files_refused(tmp_path):
         open_dataset(f"tfrecord:{tmp_path}/{{split}}-*")
     write_records(tmp_path / "good", numbered(range(40)))
     (tmp_path / "short").write_bytes((tmp_path / "good").read_bytes()[:-10])
-    (tmp_path / "text").write_text("this is no TFRecord file")
+    (tmp_path / "text").write_text("this is not a TFRecord file")
     for name in ("short", "text"):
-        with pytest.raises(InputError, match=f"/{name} is truncated or no uncompressed TFRecord"):
+        with pytest.raises(
+            InputError, match=f"/{name} is truncated or not an uncompressed TFRecord"
+        ):
             open_dataset(f"tfrecord:{tmp_path}/{name}")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "link").symlink_to("nowhere")
@@ -314,7 +319,9 @@ def test_record_files_refused(tmp_path):
             open_dataset(f"tfrecord:{tmp_path}/{name}")
     write_records(tmp_path / "train-0", [record(encoded(i), i % 2) for i in range(20)])
     write_records(tmp_path / "test-0", [record(encoded(1), 7)])
-    with pytest.raises(InputError, match="test has label 7, which the training records lack"):
+    with pytest.raises(
+        InputError, match="test has label 7, which the training records do not have"
+    ):
         open_dataset(f"tfrecord:{tmp_path}/{{split}}-0")
 
 

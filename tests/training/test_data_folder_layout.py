@@ -99,7 +99,7 @@ def test_a_test_folder_of_images_that_nobody_has_sorted(tmp_path):
     write_folder(tmp_path, {"train/a": 10, "train/b": 10, "test": 5, "extra/a": 3})
     data, [told] = opened(tmp_path)
     assert data.counts == {"train": 16, "validation": 2, "test": 2}
-    assert told.endswith("left out are not a split with class folders: 2, such as 'extra'")
+    assert told.endswith("skipped not a split with class folders: 2, for example 'extra'")
 
 
 def link(path, target):
@@ -137,9 +137,7 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path, name, make, reason):
     assert sum(data.counts.values()) == 20
     assert data.class_names == ("cat", "dog")
     top = name.rpartition("/")[0] if reason == "hidden" and "._" not in name else name
-    assert re.search(
-        f"left out are {re.escape(reason)}: 1, such as '{re.escape(top or name)}", told
-    )
+    assert re.search(f"skipped {re.escape(reason)}: 1, for example '{re.escape(top or name)}", told)
 
 
 def test_counts_and_reasons_of_all_that_is_left_out(tmp_path):
@@ -148,9 +146,9 @@ def test_counts_and_reasons_of_all_that_is_left_out(tmp_path):
         touch(tmp_path / name)
     _, [told] = opened(tmp_path)
     assert told == (
-        f"dataset 'image_folder:{tmp_path}': left out are files beside the class folders: 1, such"
-        " as 'z'; hidden: 2, such as 'cat/.x'; .txt files: 2, such as 'cat/a.txt'; .csv files: 1,"
-        " such as 'cat/c.csv'"
+        f"dataset 'image_folder:{tmp_path}': skipped files beside the class folders: 1, for"
+        " example 'z'; hidden: 2, for example 'cat/.x'; .txt files: 2, for example 'cat/a.txt';"
+        " .csv files: 1, for example 'cat/c.csv'"
     )
 
 
@@ -158,7 +156,9 @@ def test_a_class_without_images_says_what_it_has(tmp_path):
     write_folder(tmp_path, {"cat": 10, "dog": 0})
     for i in range(3):
         touch(tmp_path / "dog" / f"{i}.heic")
-    with pytest.raises(InputError, match=r"/dog has no image \(left out are .heic files: 3, such"):
+    with pytest.raises(
+        InputError, match=r"/dog has no image \(skipped: .heic files: 3, for example"
+    ):
         opened(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_links_in_a_circle_end(tmp_path):
     link(tmp_path / "more/x/back", tmp_path / "set/cat")
     data, [told] = opened(tmp_path / "set")
     assert [number for number, label in numbers(data) if label == 0] == [*range(10), 50, 51]
-    assert "links to a folder that they are in: 1, such as 'cat/more/x/back'" in told
+    assert "links to a folder that they are in: 1, for example 'cat/more/x/back'" in told
 
 
 UNREADABLE = {
@@ -190,7 +190,7 @@ def test_skip_corrupt_survives_whatever_cannot_be_read(tmp_path):
         opened(tmp_path)
     data, [told] = opened(tmp_path, skip_corrupt=True)
     assert numbers(data) == [(i, int(i >= 10)) for i in range(20)]
-    assert "6 of 26 images are corrupt and left out" in told
+    assert "6 of 26 images are corrupt and skipped" in told
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
@@ -208,7 +208,7 @@ def test_files_and_folders_without_permission_are_skipped(tmp_path):
     (tmp_path / "cat" / "locked").chmod(0)
     data, [told] = opened(tmp_path, skip_corrupt=True)
     assert sum(data.counts.values()) == 19
-    assert "2 of 21 images are corrupt and left out: " in told
+    assert "2 of 21 images are corrupt and skipped: " in told
     assert told.count("Permission denied") == 2
 
 
@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_listed_is_skipped(tmp_path, monkeypatch):
         opened(tmp_path)
     data, [told] = opened(tmp_path, skip_corrupt=True)
     assert sum(data.counts.values()) == 20
-    assert "1 of 21 images are corrupt and left out: " in told
+    assert "1 of 21 images are corrupt and skipped: " in told
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"carriage\rreturn"])
@@ -273,6 +273,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.full
 def test_home_folders(home):
     expected = numbers(open_dataset(f"image_folder:{home}/photos"))
     assert numbers(open_dataset("image_folder:~/photos")) == expected

@@ -15,9 +15,9 @@ import tensorflow as tf
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tflite_export.calibration import calibration_set, evaluation_set
-from tflite_export.images import read_image
+from tflite_export.runtime.images import read_image
 from training.data import Augmentation, make_batches, open_dataset
-from training.data.encoded import decode, find_flaw
+from training.data.decode.decode import decode, find_flaw
 from training.data.prepare import prepare
 
 ORIENTATION = 0x0112
@@ -197,6 +197,7 @@ def test_datasets_give_them(folder, tmp_path, form):
     assert seen == set(FILES)
 
 
+@pytest.mark.full
 def test_training_takes_windows_of_them(folder):
     batches = make_batches(
         open_dataset(folder).splits["train"],
@@ -214,6 +215,7 @@ def test_training_takes_windows_of_them(folder):
         assert (np.ptp(images, (1, 2, 3)) > 100).all()
 
 
+@pytest.mark.full
 def test_calibration_and_evaluation_see_them(folder):
     data, shape = open_dataset(folder), (24, 24, 3)
     root = Path(folder.partition(":")[2])
@@ -227,6 +229,7 @@ def test_calibration_and_evaluation_see_them(folder):
     assert (distance.min(0) <= 2.5).all()
 
 
+@pytest.mark.full
 def test_no_library_writes_to_the_terminal(tmp_path):
     """Not of files that are cut off and left out, nor of profiles that libpng dislikes."""
     for name in ("cat", "dog"):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from training.data import operations
-from training.data.operations import OPERATIONS, randaugment, trivialaugment
+from training.data.augment import operations
+from training.data.augment.operations import OPERATIONS, randaugment, trivialaugment
 
 SIDE = 48
 
@@ -173,6 +173,7 @@ def test_any_size_and_strength(side, channels, magnitude):
         assert found.dtype == tf.uint8
 
 
+@pytest.mark.full
 def test_draws_follow_from_the_key():
     def augment(image, key):
         return trivialaugment(randaugment(image, key, 2, 9), key)

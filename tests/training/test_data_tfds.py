@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from keras_archs.errors import InputError
-from tflite_export.main import main
-from training.config import TrainConfig
+from tflite_export.cli.main import main
 from training.data import open_dataset
+from training.settings.config import TrainConfig
 
 
 class ToyImages(tfds.core.GeneratorBasedBuilder):
@@ -100,6 +100,7 @@ def test_splits(tmp_path, config, sizes):
     assert data.image_shape == (None, None, 3)
 
 
+@pytest.mark.full
 def test_two_processes_preparing_at_once(tmp_path, monkeypatch):
     """The other process is a second builder that finishes while this one generates its images."""
     generators = ToyImages._split_generators
@@ -121,8 +122,8 @@ def test_two_processes_preparing_at_once(tmp_path, monkeypatch):
         (lambda _: None, "No such file"),
         (lambda _: b"", "0"),
         (lambda content: content[:100], "truncated record at 0"),
-        (lambda content: content[:-1], "19 and a part of one"),
-        (lambda content: content[: content.rindex(b"picture")], "19 and a part of one"),
+        (lambda content: content[:-1], "19 and a partial record"),
+        (lambda content: content[: content.rindex(b"picture")], "19 and a partial record"),
         (lambda content: content[:8], "0"),
         (lambda content: bytes(len(content)), "corrupted record at 0"),
         (lambda content: content + content[: len(content) // 20], "21"),
@@ -133,7 +134,9 @@ def test_a_damaged_shard_is_named(tmp_path, damage, found):
     (shard,) = tmp_path.rglob("*-validation.tfrecord-*")
     content = damage(shard.read_bytes())
     shard.unlink() if content is None else shard.write_bytes(content)
-    message = f"{shard.name} is missing, truncated or no tfrecord file; .* 20 records, found: .*"
+    message = (
+        f"{shard.name} is missing, truncated or not in tfrecord format; .* 20 records, found: .*"
+    )
     with pytest.raises(InputError, match=message + found):
         open_dataset("toy_images/all", data_dir=tmp_path)
 
@@ -155,9 +158,9 @@ def test_shards_of_a_size_that_was_not_noted(tmp_path):
 @pytest.mark.parametrize(
     ("words", "called"),
     [
-        ("train --model mobilenet --dataset x --out run", "train_command.training.train"),
-        ("data prepare x --out shards", "data_commands.prepare"),
-        ("export mobilenet:imagenet --dataset x", "export_command.exporting.export"),
+        ("train --model mobilenet --dataset x --out run", "train.training.train"),
+        ("data prepare x --out shards", "data.prepare"),
+        ("export mobilenet:imagenet --dataset x", "export.write_export"),
     ],
 )
 def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
@@ -166,7 +169,7 @@ def test_a_data_dir_in_a_bucket_is_taken_as_it_is(monkeypatch, words, called):
         raise InputError("enough")
 
     given: list[object] = []
-    monkeypatch.setattr(f"keras_archs.cli.{called}", stop)
+    monkeypatch.setattr(f"tflite_export.cli.{called}", stop)
     monkeypatch.setattr(sys, "argv", ["keras-archs", *words.split(), "--data-dir", "gs://bucket/x"])
     with pytest.raises(SystemExit):
         main()
@@ -196,8 +199,8 @@ def test_failed_download(tmp_path, monkeypatch):
         ("cifar10:9.9.9", "9.9.9"),
         ("cifar10/nonsense", "nonsense"),
         ("no such thing!", "no such thing!"),
-        ("", "dataset '' is no TFDS dataset, image_folder:PATH or tfrecord:PATTERN"),
-        ("images:/a/b", "dataset 'images:/a/b' is no TFDS dataset, image_folder:PATH or"),
+        ("", "dataset '' is not a TFDS dataset, image_folder:PATH, tfrecord:PATTERN or tfds"),
+        ("images:/a/b", "dataset 'images:/a/b' is not a TFDS dataset, image_folder:PATH, "),
         ("imdb_reviews", "imdb_reviews.*features are text, label"),
         ("celeb_a", "celeb_a.*features are image, landmarks, attributes, identity"),
         ("one_kind", "1 class found .a.; classification needs 2"),
@@ -212,5 +215,5 @@ def test_refused(tmp_path, spec, message):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_seed_out_of_range(seed):
-    with pytest.raises(InputError, match=f"seed: {seed} given; allowed is 0 to 4294967295"):
+    with pytest.raises(InputError, match=f"seed must be from 0 to 4294967295, got {seed}"):
         open_dataset("fashion_mnist_small", seed=seed)

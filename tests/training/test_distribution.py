@@ -27,8 +27,8 @@ from tests.training.workers import (
     with_batch_norm,
     without_batch_norm,
 )
-from training.config import TrainConfig
-from training.distribution import Devices, open_devices
+from training.distributed.devices import Devices, open_devices
+from training.settings.config import TrainConfig
 
 BATCH = 24
 """Divides by 2 and by 3; so 32 of each class's 40 images make 4 steps."""
@@ -75,6 +75,7 @@ def two_devices_without_batch_norm():
     without_batch_norm()
 
 
+@pytest.mark.full
 def test_two_devices_learn_what_one_does(job, one, tmp_path):
     out, before = tmp_path / "run", two_devices_without_batch_norm
     mirrored = start(out, *job, "--strategy", "mirrored", before=before)
@@ -92,11 +93,13 @@ def teacher(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_averages_teacher_and_growing_images_on_two_devices(job, teacher, tmp_path):
     job = [*job, "--epochs", 2, "--ema", 0.9, "--teacher", teacher]
     assert_two_devices_are_one([*job, "--image-size", 64, "--progressive-from", 32], tmp_path)
 
 
+@pytest.mark.full
 def test_a_batch_of_fewer_images_on_two_devices(job, tmp_path):
     assert_two_devices_are_one([*job, "--epochs", 2, "--batch-size", 128], tmp_path)  # of 96
 
@@ -113,6 +116,7 @@ def assert_two_devices_are_one(job, folder):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
     out = tmp_path / "run"
@@ -125,6 +129,7 @@ def test_workers_learn_what_one_process_does(job, one, tmp_path, workers):
         assert len(list((out / "tensorboard" / part).glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_three_workers_with_batch_norm_hold_the_same(job, tmp_path):
     out = tmp_path / "run"
@@ -132,6 +137,7 @@ def test_three_workers_with_batch_norm_hold_the_same(job, tmp_path):
     assert_equal_weights(out, 3)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("tiny")
 def test_a_job_is_stopped_and_killed_and_goes_on(arguments, tmp_path):
     whole, out = tmp_path / "whole" / "run", tmp_path / "ended" / "run"
@@ -189,6 +195,7 @@ def steps_on_two_devices(optimizer, precision, inputs, targets):
     return kernels, {each.path: np.asarray(each) for each in model.optimizer.variables}
 
 
+@pytest.mark.full
 def test_gradients_are_clipped_by_the_norm_of_their_sum():
     inputs = np.array([[30, 1], [-2, 3]], "float32")
     targets = np.array([[1], [-50]], "float32")
@@ -201,6 +208,7 @@ def test_gradients_are_clipped_by_the_norm_of_their_sum():
     np.testing.assert_allclose(before - after, gradient / np.linalg.norm(gradient), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_an_infinity_in_one_replica_skips_the_step_of_all():
     inputs = np.array([[1, 1], [60_000, 60_000]], "float32")  # the second device's overflows
     optimizer = {"class_name": "SGD", "config": {"learning_rate": 1e-6}}
@@ -217,6 +225,7 @@ def test_an_infinity_in_one_replica_skips_the_step_of_all():
     assert scale == 2**14, "half of the scale that Keras begins with"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_gradients_of_several_batches_make_one_step(precision):
     # So small that no gradient overflows, and float16 has them as they are.
@@ -239,6 +248,7 @@ def test_gradients_of_several_batches_make_one_step(precision):
     np.testing.assert_allclose(kernels[-1], kernel, atol=2e-3)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_workers_accumulate_as_one_process(job, tmp_path):
     job = [*job, "--accumulate", 2, "--optimizer", "lamb", "--clip-norm", 1]
@@ -252,12 +262,14 @@ def test_workers_accumulate_as_one_process(job, tmp_path):
 
 def test_what_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(ValueError, match="set TF_CONFIG in each, or start them with srun"):
+    with pytest.raises(ValueError, match="set TF_CONFIG in each worker, or start the workers"):
         open_devices("multiworker")
     assert open_devices("auto") == Devices(), "one processor and no workers"
     two = Devices(SimpleNamespace(num_replicas_in_sync=2))
     two.check_batch(128, 96)
-    with pytest.raises(ValueError, match=r"of the 2 devices .* got 128, but only 97 "):
+    with pytest.raises(
+        ValueError, match=r"of the 2 devices .* got 128, but the dataset has only 97 "
+    ):
         two.check_batch(128, 97)
     with pytest.raises(ValueError, match="of the 2 devices that share it, got 27"):
         two.check_batch(27, 97)

@@ -21,7 +21,7 @@ from tests.training.runs import (
     start,
     wait_for,
 )
-from training.finetuning import initialise
+from training.model.finetuning import initialise
 
 build = partial(keras_archs.create_model, "mobilenet", alpha=0.25, input_shape=(32, 32, 3))
 NAMES = ("a", "b", "c")
@@ -56,17 +56,20 @@ def test_weights_are_taken_over_and_the_classifier_where_it_fits(tmp_path, suffi
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     network = build(classes=3)
     build(classes=3, alpha=0.5).save(tmp_path / "wide.keras")
-    message = r"init does not fit mobilenet.*conv1 has \[\(3, 3, 3, 8\)\], conv1 there .*16.* more"
+    message = (
+        r"init does not fit mobilenet.*conv1 has \[\(3, 3, 3, 8\)\], but conv1 in init has"
+        r" \[\(3, 3, 3, 16.* more"
+    )
     with pytest.raises(InputError, match=message):
         initialise(network, str(tmp_path / "wide.keras"), build, NAMES)
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
-    with pytest.raises(InputError, match=r"layers with weights, 1 there"):
+    with pytest.raises(InputError, match=r"layers with weights, 1 in init"):
         initialise(network, str(tmp_path / "other.keras"), build, NAMES)
     build(classes=3, alpha=0.5).save_weights(tmp_path / "wide.weights.h5")
     with pytest.raises(InputError, match=r"no weights of the shapes \(3, 3, 3, 8\)"):
         initialise(network, str(tmp_path / "wide.weights.h5"), build, NAMES)
     (tmp_path / "text.h5").write_text("no weights")
-    with pytest.raises(InputError, match="no file of weights"):
+    with pytest.raises(InputError, match="not a weights file"):
         initialise(network, str(tmp_path / "text.h5"), build, NAMES)
 
 
@@ -107,6 +110,7 @@ def runs(images, tmp_path_factory):
     return whole, out, pretrained
 
 
+@pytest.mark.full
 def test_a_killed_run_with_everything_is_the_run_that_was_not(runs):
     """Averages, accumulation, growing images and a teacher go on as they would have."""
     whole, out, _ = runs
@@ -119,6 +123,7 @@ def test_a_killed_run_with_everything_is_the_run_that_was_not(runs):
     assert model.input_shape == (None, 64, 64, 3)
 
 
+@pytest.mark.full
 def test_frozen_stages_and_norms_stay_as_they_were(runs):
     _, out, pretrained = runs
     before, after = (keras.saving.load_model(path) for path in (pretrained, out / "last.keras"))
@@ -138,6 +143,7 @@ def test_frozen_stages_and_norms_stay_as_they_were(runs):
     assert changed > 10
 
 
+@pytest.mark.full
 def test_a_run_is_a_start_and_its_classifier_only_for_the_same_classes(runs):
     _, out, _ = runs
     trained = keras.saving.load_model(out / "best.keras")

@@ -10,11 +10,11 @@ from PIL import Image
 import keras_archs
 import tflite_export
 import training
-from keras_archs.exporting import export
 from keras_archs.files import local_path
 from tests.training.runs import tiny_config
-from tflite_export.predict import predict
-from training.recipes import load_recipe, read_recipe
+from tflite_export.cli.predict import predict
+from tflite_export.exporter import export
+from training.settings.recipes import load_recipe, read_recipe
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def home(tmp_path, monkeypatch):
     assert not list((tmp_path / "elsewhere").iterdir()), "there is a folder named ~"
 
 
+@pytest.mark.full
 def test_runs_and_files_made_of_them(tiny, images, home, capsys):
     start = keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=3)
     start.save(home / "start.keras")
@@ -35,9 +36,9 @@ def test_runs_and_files_made_of_them(tiny, images, home, capsys):
     assert training.report("~/run") == home / "run" / "report.html"
     assert training.load_run("~/run").folder.path == home / "run"
     assert training.continue_from("~/run", epochs=1).init == "~/run"
-    file, made = export("~/run", "none", out=Path("~/run.tflite"))
-    assert file == home / "run.tflite"
-    assert made.save("~/copy.tflite") == home / "copy.tflite"
+    made = export("~/run", "none", out=Path("~/run.tflite"))
+    assert made.path == home / "run.tflite"
+    assert made.conversion.save("~/copy.tflite") == home / "copy.tflite"
     assert tflite_export.Classifier("~/copy.tflite").classes == 3
     assert tflite_export.convert("~/start.keras").content
     Image.new("RGB", (40, 30)).save(home / "picture.png")
@@ -45,6 +46,7 @@ def test_runs_and_files_made_of_them(tiny, images, home, capsys):
     assert "picture.png" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_weights(home):
     network = keras_archs.MobileNet(alpha=0.25, input_shape=(32, 32, 3), weights=None)
     network.save_weights(home / "net.weights.h5")

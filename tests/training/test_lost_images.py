@@ -9,11 +9,12 @@ import tensorflow as tf
 
 import keras_archs
 import training
-from keras_archs.exporting import export
 from tests.training.runs import TINY, checkpoints, finish, output, start, tiny_config
+from tflite_export.exporter import export
 from training import monitoring
-from training.data.encoded import reason
-from training.run import Run
+from training.data.decode.decode import reason
+from training.runs import run as runs
+from training.runs.run import Run
 
 
 def remove(images):
@@ -43,6 +44,7 @@ class Losing(monitoring.TensorBoard):
         monitoring.TensorBoard = cls
 
 
+@pytest.mark.full
 def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
     lost, out, kept = (tmp_path / name for name in ("lost", "run", "kept"))
     for folder in (lost, kept):
@@ -54,8 +56,8 @@ def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
         printed = output(out).read_text()
         assert "Traceback (most recent call last)" not in printed
         assert re.fullmatch(
-            f"Stopped: dataset 'image_folder:{lost}' cannot be read any more: {reason}."
-            f" Once it can, --resume goes on from '{checkpoints(out)[-1]}'.",
+            f"Stopped: dataset 'image_folder:{lost}' can no longer be read: {reason}."
+            f" When it is readable again, --resume resumes from '{checkpoints(out)[-1]}'.",
             printed.splitlines()[-1],
         )
         shutil.rmtree(lost)
@@ -72,6 +74,7 @@ def test_a_run_stops_and_goes_on_when_its_images_are_back(images, tmp_path):
     assert finish(start(out, "--resume")) == 0
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("tiny")
 def test_what_reads_a_finished_run_again_says_which_image_has_gone(images, tmp_path, monkeypatch):
     lost, out = tmp_path / "lost", tmp_path / "run"
@@ -84,7 +87,7 @@ def test_what_reads_a_finished_run_again_says_which_image_has_gone(images, tmp_p
         remove(lost)
         return data
 
-    monkeypatch.setattr("training.run.open_dataset", losing)
+    monkeypatch.setattr(runs, "open_dataset", losing)
     for read in (
         training.report,
         lambda out: training.evaluate(training.load_run(out)),
@@ -92,10 +95,11 @@ def test_what_reads_a_finished_run_again_says_which_image_has_gone(images, tmp_p
     ):
         shutil.rmtree(lost)
         shutil.copytree(images, lost)
-        with pytest.raises(ValueError, match=r"lost' cannot be read any more: .*/green/.*No such"):
+        with pytest.raises(ValueError, match=r"lost' can no longer be read: .*/green/.*No such"):
             read(out)
 
 
+@pytest.mark.full
 def test_a_run_does_not_offer_what_the_run_before_it_has_left(tiny, images, tmp_path, monkeypatch):
     """The first images are read for `qat`, before the folder is cleared."""
 

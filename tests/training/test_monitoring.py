@@ -21,14 +21,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import training
 from keras_archs.errors import InputError
+from tests.training.runs import small_files
 from training import monitoring
-from training.config import TrainConfig
 from training.monitoring import bars, console, speedometer
 from training.monitoring.examples import augmented_examples
 from training.monitoring.tensorboard import drop_events
 from training.monitoring.tracking import MLflow
-from training.run import Run
-from training.run_folder import RunFolder, Settings
+from training.runs.run import Run
+from training.runs.run_folder import RunFolder, Settings
+from training.settings.config import TrainConfig
 
 EPOCHS = 2
 
@@ -105,6 +106,7 @@ def events(folder):
     }
 
 
+@pytest.mark.full
 def test_tensorboard_has_each_epoch_once(resumed):
     out, metrics, _ = resumed
     parts = {
@@ -151,6 +153,7 @@ def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.full
 def test_tensorboard_in_a_full_folder_warns_at_the_end(resumed, tmp_path, monkeypatch):
     """Behind a kill after the last epoch, its files are read and written anew."""
     out, metrics, _ = resumed
@@ -173,6 +176,7 @@ def test_tensorboard_in_a_full_folder_warns(tmp_path):
         board.on_epoch_begin(0)
 
 
+@pytest.mark.full
 def test_wandb_gets_one_run(resumed):
     out, metrics, wandb = resumed
     first, second = wandb.started
@@ -292,8 +296,10 @@ def test_an_outage_of_the_server_warns(monkeypatch, tmp_path):
 def test_a_tracker_in_a_full_folder_ends_the_run(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", FakeMLflow())
     tracker = MLflow("name", {}, tmp_path / "tracking.json", [])
-    monkeypatch.setattr("training.monitoring.tracking.atomic_write", full)
-    with pytest.raises(training.TrainingStopped, match=r"cannot be written to: .*No space left"):
+    with (
+        small_files(5),
+        pytest.raises(training.TrainingStopped, match=r"cannot be written to: .*too large"),
+    ):
         tracker.on_train_begin()
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import keras_archs
 import training
-from training.finetuning import layer_rates
-from training.optimization import make_loss, make_optimizer, make_schedule
+from training.model.finetuning import layer_rates
+from training.model.schedules import make_loss, make_optimizer, make_schedule
 
 RATE = 0.1
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from training import plots
+from training.evaluation import plots
 
 TITLE = "mobilenet_0.50_64 on image_folder:/home/somebody/photographs/of/many/things: top-1 86.8%"
 

@@ -11,7 +11,8 @@ import keras_archs
 import training
 from keras_archs.errors import InputError
 from keras_archs.graph import symbolic
-from training.progressive import any_size, make_stages
+from training.model.progressive_resizing import any_size
+from training.settings.image_sizes import make_stages
 
 
 def config(**changes):
@@ -74,5 +75,5 @@ def test_networks_of_one_size_are_refused(name):
     build = partial(keras_archs.create_model, name, classes=3)
     with symbolic():
         network = build(input_shape=(64, 64, 3))
-    with pytest.raises(InputError, match=r"progressive_from does not go with .*fixed height"):
+    with pytest.raises(InputError, match=r"progressive_from is not possible with .*fixed height"):
         any_size(network, build)

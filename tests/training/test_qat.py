@@ -6,12 +6,19 @@ import signal
 import pytest
 
 import keras_archs
+import tflite_export
 import training
-from keras_archs import exporting
 from keras_archs.errors import InputError
-from tests.training.runs import TINY, assert_equal_runs, checkpoints, finish, start, wait_for
+from keras_archs.transforms.quantization import QuantizationRange
+from tests.training.runs import (
+    TINY,
+    assert_equal_runs,
+    checkpoints,
+    finish,
+    start,
+    wait_for,
+)
 from tflite_export import Classifier, is_quantize_aware
-from tflite_export.fake_quantization import Ends
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -33,6 +40,7 @@ def first(tmp_path_factory, tiny):
     return out
 
 
+@pytest.mark.full
 def test_a_run_gives_its_settings_and_weights(first):
     given = training.load_run(first).settings.config
     config = training.continue_from(first, epochs=3, batch_size=32)
@@ -56,6 +64,7 @@ def test_training_for_int8_is_short_slow_and_in_float32(first):
     assert (given.epochs, given.learning_rate) == (7, 0.5)
 
 
+@pytest.mark.full
 def test_a_run_for_int8_is_a_run_and_its_file_is_exported(first, tmp_path):
     out, before = tmp_path / "int8", training.load_run(first)
     assert finish(start(out, "--resume-from", first, "--qat")) == 0
@@ -63,17 +72,21 @@ def test_a_run_for_int8_is_a_run_and_its_file_is_exported(first, tmp_path):
     accuracy = run.folder.read_metrics()["test_top1"]
     assert accuracy > before.folder.read_metrics()["test_top1"] - 0.02
     assert is_quantize_aware(run.model())
-    path, made = exporting.export(str(out), "int8", io="float32", batch=None)
-    assert made.report.agreement > 0.98
-    assert made.report.tflite_top1 > made.report.keras_top1 - 0.02
+    made = tflite_export.export(out, "int8", io="float32", batch=None)
+    path, report = made.path, made.conversion.report
+    assert report.agreement > 0.98
+    assert report.tflite_top1 > report.keras_top1 - 0.02
     assert Classifier(path).metadata.class_names == run.settings.class_names
     changes = {"pixels": True, "scores": "logits", "keep_float": ["no layer"], "auto": True}
     for name, value in changes.items():
         with pytest.raises(InputError, match=f"^{name} does not go with a model .* for int8"):
-            exporting.export(str(out), "int8", overwrite=True, **{name: value})
-    with pytest.raises(InputError, match="trained for quantize='int8', got 'float16'"):
-        exporting.export(str(out), "float16")
-    with pytest.raises(InputError, match=r"already; go on from the run before, '.*first'"):
+            tflite_export.export(out, "int8", overwrite=True, **{name: value})
+    with pytest.raises(InputError, match=r"quantize must be 'int8' .*got 'float16'"):
+        tflite_export.export(out, "float16")
+    with pytest.raises(
+        InputError,
+        match=r"already trained with qat=True; continue from the run before it, '.*first'",
+    ):
         training.continue_from(out)
 
 
@@ -93,16 +106,16 @@ def test_a_killed_run_for_int8_is_the_run_that_was_not(images, tiny, tmp_path):
     assert finish(process) == finish(undisturbed) == 0
     assert_equal_runs(out, whole)
     layers = training.load_run(out).model().layers
-    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, Ends))
+    assert all(layer.high > 0.01 for layer in layers if isinstance(layer, QuantizationRange))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"init": None}, "qat goes on with a trained network: give init, or --resume-from"),
-        ({"precision": "mixed_float16"}, "qat goes with precision='float32', got 'mixed_float16'"),
-        ({"progressive_from": 32}, "qat goes with progressive_from=None, got 32"),
-        ({"layer_decay": 0.5}, "qat goes with layer_decay=None, got 0.5"),
+        ({"init": None}, "qat=True needs a trained network: give init, or --resume-from"),
+        ({"precision": "mixed_float16"}, "qat=True needs precision='float32', got 'mixed_float16'"),
+        ({"progressive_from": 32}, "qat=True needs progressive_from=None, got 32"),
+        ({"layer_decay": 0.5}, "qat=True needs layer_decay=None, got 0.5"),
     ],
 )
 def test_settings_that_do_not_go_with_int8(settings, message):
@@ -112,7 +125,7 @@ def test_settings_that_do_not_go_with_int8(settings, message):
 
 
 def test_a_run_to_go_on_from_must_be_there(tmp_path):
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run folder"):
         training.continue_from(tmp_path)
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="is not a run folder"):
         training.continue_from("nowhere", qat=True)

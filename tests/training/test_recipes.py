@@ -9,9 +9,9 @@ import yaml
 
 import keras_archs
 import training
-from tflite_export.main import main
+from tflite_export.cli.main import main
 from training import monitoring
-from training.recipes import list_recipes, read_recipe
+from training.settings.recipes import list_recipes, read_recipe
 
 MODELS = {
     "imagenet-mobilenet": ["mobilenet", "mobilenetv2"],
@@ -223,6 +223,7 @@ def test_command_line_takes_back_what_the_recipe_sets(call, configs, tmp_path):
     assert config.model_args == {"attention": {3: "se", 4: None}}
 
 
+@pytest.mark.full
 def test_the_same_command_with_resume(call, images, tiny, monkeypatch, tmp_path):
     path = write(tmp_path / "own.yaml", settings={"epochs": 2, "ema": 0.9, "learning_rate": 0.01})
     words = ["train", "--recipe", path, "--out", tmp_path / "run"]
@@ -244,6 +245,7 @@ def test_the_same_command_with_resume(call, images, tiny, monkeypatch, tmp_path)
     assert training.load_run(tmp_path / "run").settings.config.recipe == "fast 2"
 
 
+@pytest.mark.full
 def test_fine_tuning_needs_weights(call, images, tiny, tmp_path):
     words = ["train", "--recipe", "finetune", "--model", tiny, "--out", tmp_path / "run"]
     words += ["--dataset", f"image_folder:{images}", "--image-size", 32, "--epochs", 1]
@@ -251,8 +253,8 @@ def test_fine_tuning_needs_weights(call, images, tiny, tmp_path):
     warning, error = err.splitlines()[-2:]
     assert code == 2
     assert warning.startswith("Warning: recipe 'finetune' has warmup_epochs=1 for 20 epochs")
-    assert error.startswith("Error: freeze_batch_norm=True keeps random values")
-    assert "give init" in error
+    assert error.startswith("Error: freeze_batch_norm=True needs initial weights")
+    assert "Pass init" in error
     keras_archs.create_model(tiny, input_shape=(32, 32, 3), classes=5).save(tmp_path / "i.keras")
     code, _, err = call(*words, "--init", tmp_path / "i.keras")
     assert code == 0, err

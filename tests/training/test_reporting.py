@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.config import TrainConfig
 from training.data import Examples, ImageData
 from training.data.image_data import SPLITS
-from training.evaluation import Predictions, measure
-from training.reporting import write_report
-from training.reporting.report import _pictures
-from training.run import Run
-from training.run_folder import RunFolder, Settings
+from training.evaluation.html_report import _pictures, write_report
+from training.evaluation.metrics import Predictions, measure
+from training.runs.run import Run
+from training.runs.run_folder import RunFolder, Settings
+from training.settings.config import TrainConfig
 
 IMAGES = 40
 NASTY = ["<script>alert(1)</script>", "a & b", "\"' onerror=x", "{{ 7 * 7 }}", "$x_", "猫"]
@@ -152,7 +151,7 @@ def test_figures_and_pictures(tmp_path, classes):
     else:
         assert matrix == []
     confused = [pair for pair in set(pairs) if pair[0] != pair[1]]
-    rows = page.table(["true class", "taken for"])
+    rows = page.table(["true class", "predicted class"])
     counts = [pairs.count((names.index(row[0]), names.index(row[1]))) for row in rows]
     assert [str(count) for count in counts] == [row[2] for row in rows]
     assert counts == sorted(map(pairs.count, confused), reverse=True)[:20]
@@ -165,9 +164,10 @@ def test_figures_and_pictures(tmp_path, classes):
         assert (picture == i).all()
         lines = caption.split("\n")
         assert lines[0] == names[pairs[i][0]]
-        assert lines[1] == f"taken for {names[pairs[i][1]]}, {predictions.scores[i].max():.1%}"
+        assert lines[1] == f"predicted {names[pairs[i][1]]}, {predictions.scores[i].max():.1%}"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("model", "test_crop", "side"),
     [("mobilenet", 0.5, 32), ("vgg16", 0.5, 32), ("vgg16", 0.4, 600)],
@@ -224,6 +224,7 @@ def test_a_browser_shows_all_pictures_and_never_scrolls_to_the_side(tmp_path):
     assert re.findall("<title>(.*?)</title>", dom) == ["0"]
 
 
+@pytest.mark.full
 def test_a_model_without_mistakes(tmp_path):
     _, text = write(tmp_path, ["a", "b"], np.eye(2)[np.arange(IMAGES) % 2])
     page = Page(text)

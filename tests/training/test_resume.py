@@ -27,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("precision", "epochs", "kills"),
     [
+        ("mixed_bfloat16", 2, 1),
         ("float32", 3, 4),
         pytest.param("float32", 5, 10, marks=pytest.mark.slow),
-        ("mixed_bfloat16", 2, 1),
         pytest.param("mixed_float16", 2, 1, marks=pytest.mark.slow),
     ],
 )
@@ -87,6 +87,7 @@ class LossScale(monitoring.TensorBoard):
         self.noted.write_text(" ".join(str(int(variable)) for variable in found))
 
 
+@pytest.mark.full
 def test_the_loss_scale_of_mixed_float16_goes_on(images, tmp_path):
     arguments = [*TINY, "--dataset", f"image_folder:{images}", "--epochs", 1]
     arguments += ["--deterministic", "--precision", "mixed_float16"]

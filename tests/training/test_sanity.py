@@ -12,10 +12,15 @@ from PIL import Image
 import training
 from tests.training.runs import tiny_config
 from training.data import open_dataset
-from training.evaluation import Predictions
-from training.run import Run
-from training.run_folder import RunFolder, Settings
-from training.sanity import check_data, check_predictions, check_statistics, count_labels
+from training.evaluation.metrics import Predictions
+from training.evaluation.sanity import (
+    check_data,
+    check_predictions,
+    check_statistics,
+    count_labels,
+)
+from training.runs.run import Run
+from training.runs.run_folder import RunFolder, Settings
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -109,7 +114,7 @@ def test_labels_are_counted_without_a_look_at_the_images(tmp_path):
     [
         (
             {"batch_norm_momentum": 0.99},
-            ["batch_norm_momentum=0.99 leaves 90% of the batch norms'"],
+            ["batch_norm_momentum=0.99 leaves 90% of the initial batch norm"],
         ),
         ({"batch_norm_momentum": 0.5}, []),
         ({"batch_norm_momentum": 0.99, "init": "imagenet"}, []),
@@ -135,16 +140,16 @@ def test_statistics_that_keep_their_start(tmp_path, settings, messages):
             [0, 1, 2, 2],
             [0, 2, 2, 2],
             [
-                "1 of 3 classes have no right answer in validation, by the best"
-                " epoch: 'b' (0 of 1 images)."
+                "In the best epoch, 1 of 3 classes have no correct prediction in validation: 'b'"
+                " (0 of 1 images)."
             ],
         ),
         (
             [0, 0, 1, 2],
             [0, 0, 0, 0],
             [
-                "2 of 3 classes have no right answer in validation, by the best"
-                " epoch: 'b' (0 of 1 images), 'c' (0 of 1 images)."
+                "In the best epoch, 2 of 3 classes have no correct prediction in validation: 'b'"
+                " (0 of 1 images), 'c' (0 of 1 images)."
             ],
         ),
         ([0, 0, 1, 1], [0, 0, 1, 2], []),  # no image of c: nothing can be right
@@ -161,6 +166,7 @@ def test_a_network_that_has_not_learned(truth, predicted, messages):
         check_predictions(Predictions(scores, np.array(truth)), ["a", "b", "c"])
 
 
+@pytest.mark.full
 def test_a_run_warns_once_each(tmp_path):
     """No warm-up and a tiny rate: the network answers as it did at random."""
     folder = write(tmp_path / "images", train_cat=22, train_dog=2, val_cat=9, val_dog=1, test_cat=1)
@@ -171,7 +177,7 @@ def test_a_run_warns_once_each(tmp_path):
         "has only 10 validation images (one is 10.0 points of accuracy) and 1 test images",
         "has 2 training images of 'dog' and 22 of 'cat', 1:11.",
         "has no test image of 'dog'.",
-        "right answer in validation",
+        "correct prediction in validation",
     ):
         training.train(config, tmp_path / "run")
     out = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -122,6 +122,7 @@ class DiskFullInAnEpoch(Happening):
             fill_disk()
 
 
+@pytest.mark.full
 def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_path):
     out = tmp_path / "run"
     process = start(out, *arguments)
@@ -129,7 +130,7 @@ def test_sigterm_then_a_truncated_checkpoint_then_ctrl_c(arguments, whole, tmp_p
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process) == 143
     assert last_line(out).startswith(f"Stopped: SIGTERM has stopped the run in {str(out)!r} at ")
-    assert last_line(out).endswith(f" of {STEPS}; --resume goes on from there.")
+    assert last_line(out).endswith(f" of {STEPS}; --resume resumes it from there.")
     assert len(checkpoints(out)) == 2
 
     newest = checkpoints(out)[-1]
@@ -158,26 +159,27 @@ def sigterm_in(module: str, step: str) -> None:
     setattr(target, step, interrupted)
 
 
+@pytest.mark.full
 def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     out = tmp_path / "run"
 
-    def ends_with(line, *words, step, module="fitting"):
+    def ends_with(line, *words, step, module="trainer"):
         process = start(out, *words, before=partial(sigterm_in, module, step))
         assert finish(process) == 143
         assert last_line(out) == f"Stopped: SIGTERM has stopped the run in {str(out)!r} {line}"
 
-    next_step = "before its next step; --resume goes on with it."
-    behind = f"at epoch {EPOCHS + 1}, step 0 of {STEPS}; --resume goes on from there."
+    next_step = "before its next step; --resume resumes it."
+    behind = f"at epoch {EPOCHS + 1}, step 0 of {STEPS}; --resume resumes it from there."
     ends_with(
-        "before its first step; nothing of it is saved.",
+        "before its first step; nothing was saved.",
         *arguments,
         step="open_dataset",
-        module="run",
+        module="runs.run",
     )
     assert not out.exists()
-    ends_with(next_step, *arguments, step="monitors_of")
+    ends_with(next_step, *arguments, step="make_monitors")
     ends_with(behind, "--resume", step="write_report")
-    ends_with(next_step, "--resume", step="open_dataset", module="run")
+    ends_with(next_step, "--resume", step="open_dataset", module="runs.run")
     assert finish(start(out, "--resume")) == 0
     assert_equal_runs(out, whole)
     metrics = training.load_run(out).folder.read_metrics()
@@ -187,6 +189,7 @@ def test_sigterm_outside_of_the_loop(arguments, whole, tmp_path):
     assert metrics["training_images_per_second"] > 2 * images / seconds
 
 
+@pytest.mark.full
 def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
     out = tmp_path / "run"
     assert finish(start(out, *arguments, before=WeightTurnsNan.happen)) == 1
@@ -197,10 +200,11 @@ def test_nan_stops_the_run_or_takes_it_back(arguments, whole, tmp_path):
 
     rollback = ["--resume", "--on-nan", "rollback"]
     assert finish(start(out, *rollback, before=WeightTurnsNan.happen)) == 0
-    assert "going back to the last good checkpoint" in output(out).read_text()
+    assert "rolling back to the last good checkpoint" in output(out).read_text()
     assert_equal_runs(out, whole)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "happening", [pytest.param(DiskFull, marks=pytest.mark.slow), DiskFullInAnEpoch]
 )
@@ -208,7 +212,9 @@ def test_a_full_disk_leaves_a_checkpoint(arguments, whole, tmp_path, happening):
     out = tmp_path / "run"
     assert finish(start(out, *arguments, before=happening.happen)) == 1
     assert last_line(out).startswith(f"Stopped: The run's folder {str(out)!r} cannot be written to")
-    assert last_line(out).endswith(f"{str(checkpoints(out)[-1])!r} is whole, --resume goes on.")
+    assert last_line(out).endswith(
+        f"--resume resumes from the checkpoint {str(checkpoints(out)[-1])!r}."
+    )
     assert not (out / "saving.keras").exists()
     assert not list((out / "checkpoints").glob(".*"))
     assert len(training.load_run(out).folder.history()) == 1
@@ -235,23 +241,26 @@ def stop(config, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.full
 def test_nan_again_at_the_same_step_ends_the_run(config, tmp_path):
     hot = {"learning_rate": 1e30, "warmup_epochs": 0, "on_nan": "rollback"}
     hot = training.TrainConfig(**config.model_dump() | hot)
     with (
-        pytest.warns(UserWarning, match="going back to the last good checkpoint"),
-        pytest.raises(training.TrainingStopped, match="again after going back") as stop,
+        pytest.warns(UserWarning, match="rolling back to the last good checkpoint"),
+        pytest.raises(training.TrainingStopped, match="again after a rollback") as stop,
     ):
         training.train(hot, tmp_path / "run")
     assert stop.value.exit_code == 1
 
 
+@pytest.mark.full
 def test_nothing_is_written_of_an_epoch_that_ends_with_nan(stop):
     out = stop(LastWeightTurnsNan, "not finite at epoch 1, step 6 of 6")
     assert {path.name for path in out.iterdir()} == {"config.json", "checkpoints", "tensorboard"}
     assert training.resume(out)["epochs"] == 2
 
 
+@pytest.mark.full
 def test_other_settings_are_named_and_refused_unless_forced(stop):
     out = stop(SignalInValidation, "epoch 1, step 6 of 6")
     changes = {"epochs": 3, "batch_size": 32, "on_nan": "rollback"}
@@ -269,7 +278,7 @@ def test_other_settings_are_named_and_refused_unless_forced(stop):
         training.resume(out)
     stored.write_text(text)
 
-    with pytest.raises(ValueError, match="variables are not in number and shape"):
+    with pytest.raises(ValueError, match="variables differ in number or shape"):
         training.resume(out, changes={"model_args": {"alpha": 0.5}}, force=True)
     assert stored.read_text() == text
 

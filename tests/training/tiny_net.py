@@ -10,10 +10,10 @@ from keras import layers
 
 from keras_archs import registry
 from keras_archs.arguments import Shared
-from keras_archs.layers.batch_norm import BatchNormalization
+from keras_archs.families.common.network import Scaffold
+from keras_archs.layers.drop_in.batch_norm import BatchNormalization
 from keras_archs.preprocessing import TF
 from keras_archs.registry import Family
-from keras_archs.scaffold import Scaffold
 
 FAMILY = Family(name="tiny", paper="none", preprocessing=TF)
 

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from tests.training.runs import finish, output, start
-from training import building, fitting
+from training import trainer as fitting
+from training.model import build as building
 from training.monitoring.monitor import Monitor, Monitors
-from training.run_folder import Settings
+from training.runs.run_folder import Settings
 
 
 def start_workers(
@@ -90,8 +91,8 @@ def _enter(tf_config: str, weights: Path, before: Callable[[], None] | None) -> 
         before()
     os.environ["TF_CONFIG"] = tf_config
     _Witness.path = weights
-    real = fitting.monitors_of
-    fitting.monitors_of = lambda *given, **options: Monitors(
+    real = fitting.make_monitors
+    fitting.make_monitors = lambda *given, **options: Monitors(
         *real(*given, **options).callbacks, _Witness()
     )
 

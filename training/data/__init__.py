@@ -1,10 +1,10 @@
-"""Images and labels: from TFDS, a folder or TFRecords to batches that a network trains on."""
+"""Opens image datasets (TFDS, folders, TFRecord files) and makes training batches of them."""
 
-from .augmentation import Augmentation
+from .augment.augmentation import Augmentation
 from .batches import make_batches, steps_in_epoch
 from .fashion_mnist_small.builder import FashionMnistSmall
 from .image_data import Examples, ImageData
-from .sources import open_dataset
+from .readers.open_dataset import open_dataset
 
 __all__ = [
     "Augmentation",

@@ -1,4 +1,4 @@
-"""What every source of images hands on, and the checks that hold for all of them."""
+"""The dataset type that every reader returns, and the checks that all readers share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ import tensorflow as tf
 
 from keras_archs.errors import InputError
 
-from .encoded import decode
-from .windows import Choose
+from .crop_windows import Choose
+from .decode.decode import decode
 
 SPLITS = ("train", "validation", "test")
 
 Shape = tuple[int | None, int | None, int]
-"""Height, width and channels of a dataset's images; None for a height and a width that vary."""
+"""Height, width and channels of a dataset's images. Height and width are None if they vary."""
 
 Announce = Callable[[tuple[str, ...] | None, Shape], None]
-"""Gets a dataset's class names, None if only its images tell them, and its image shape."""
+"""Takes a dataset's class names and image shape. The names are None until the images are read."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """One split as it is stored: what need not be decoded can be put in order and skipped cheaply.
+    """One split in its stored form. Shuffling and skipping encoded examples is cheap.
 
     Attributes:
-        encoded: one element for each example, in the same order every time; of known cardinality.
-        content: makes `(file, label)` of the components of an element: the bytes of an image
-            file, a string scalar, and an int64 scalar.
-        channels: that the images are decoded to, 1 or 3.
-        encoded_bytes: the memory that an element takes, about.
+        encoded: one element per example, always in the same order. The cardinality is known.
+        content: maps the components of an element to `(file, label)`: the bytes of an image file
+            as a string scalar, and an int64 scalar.
+        channels: number of channels after decoding, 1 or 3.
+        encoded_bytes: approximate memory of an element.
     """
 
     encoded: tf.data.Dataset
@@ -42,7 +42,10 @@ class Examples:
     def decode(
         self, *components: tf.Tensor, choose: Choose | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`(image, label)`, uint8 `[height, width, channels]`, whole or the window of `choose`."""
+        """Decodes an element to `(image, label)`.
+
+        The image is uint8 `[height, width, channels]`: all of it, or the window from `choose`.
+        """
         content, label = self.content(*components)
         return decode(content, choose, channels=self.channels), label
 
@@ -54,10 +57,10 @@ class Examples:
 class ImageData:
     """A classification dataset in three disjoint splits.
 
-    `splits` has them as they are stored. `train`, `validation` and `test` yield `(image, label)`, a
-    uint8 tensor `[height, width, channels]` and an int64 scalar from 0 to `len(class_names) - 1`,
-    in the same order every time, and know their cardinality. `image_shape` has None for a height
-    and a width that vary.
+    `splits` holds the splits in their stored form. `train`, `validation` and `test` yield
+    `(image, label)`: a uint8 tensor `[height, width, channels]` and an int64 scalar from 0 to
+    `len(class_names) - 1`. Their order is always the same, and their cardinality is known.
+    Height and width in `image_shape` are None if they vary.
 
     Raises:
         InputError: a split has no image.
@@ -72,8 +75,8 @@ class ImageData:
         for split in SPLITS:
             if len(self.splits[split]) == 0:
                 raise InputError(
-                    f"dataset {self.name!r}: no image is left for the {split} split; "
-                    "add images, or give that split its own"
+                    f"dataset {self.name!r}: the {split} split has no images, because there are too"
+                    f" few images to hold out a tenth. Add images, or add a split {split!r}."
                 )
 
     def __repr__(self) -> str:
@@ -83,7 +86,7 @@ class ImageData:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The images of each split."""
+        """Number of images in each split."""
         return {name: len(split) for name, split in self.splits.items()}
 
     @property
@@ -100,15 +103,18 @@ class ImageData:
 
 
 def require_classes(name: str, class_names: Sequence[str]) -> None:
-    """Raise `InputError` unless dataset `name` has classes to tell apart.
+    """Checks that dataset `name` has two or more classes, each named by one line of UTF-8.
 
-    Their names go to files of UTF-8, one name a line.
+    Class names are written to UTF-8 files, one name per line.
+
+    Raises:
+        InputError: the classes do not meet these conditions.
     """
-    for each in class_names:
-        if each.splitlines() != [each] or not is_utf8(each):
+    for class_name in class_names:
+        if class_name.splitlines() != [class_name] or not is_utf8(class_name):
             raise InputError(
-                f"dataset {name!r}: class {each!r} has a name that is not one line of UTF-8; "
-                "rename it"
+                f"dataset {name!r}: class {class_name!r} has a name that is not one line of UTF-8;"
+                " rename the class"
             )
     if len(class_names) < 2:
         raise InputError(
@@ -118,7 +124,7 @@ def require_classes(name: str, class_names: Sequence[str]) -> None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a name can be stored: Python stands in for bytes of a path that are not UTF-8."""
+    """Whether a name can be encoded. Python replaces bytes of a path that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

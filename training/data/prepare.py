@@ -1,4 +1,4 @@
-"""`keras-archs data prepare`: any dataset as shards that are read fast, by TFDS and its writers."""
+"""Writes any dataset as shards that are fast to read (`keras-archs data prepare`)."""
 
 import functools
 import tempfile
@@ -13,17 +13,17 @@ import tensorflow_datasets as tfds
 from keras_archs.errors import InputError
 from keras_archs.files import local_path, require_local
 
-from .encoded import readable, reason
+from .decode.decode import readable, reason
 from .image_data import SPLITS, ImageData
-from .sources import open_dataset
+from .readers.open_dataset import open_dataset
 
 Format = Literal["tfrecord", "array_record"]
 
 _NAME, _VERSION = "images", "1.0.0"
 _INFO = "dataset_info.json"
-"""What TFDS writes beside its files."""
+"""File that TFDS writes next to its shards."""
 _PARTS = 32
-"""Of a split, that Beam divides among its workers. Record files are read once for each of them."""
+"""Parts of a split that Beam distributes to its workers. Each part reads all record files once."""
 
 
 def prepare(
@@ -39,46 +39,49 @@ def prepare(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> str:
-    """Writes a dataset's three splits to the folder `out`; image files stay what they are.
+    """Writes a dataset's three splits to the folder `out`. The image files are not changed.
 
-    Order, splits and classes are the dataset's. `tfrecord` has the features of TensorFlow's
-    ImageNet scripts (`image/encoded`, `image/class/label`, `image/class/text`, `image/channels`),
-    `array_record` those of TFDS' image datasets (`image`, `label`).
+    Order, splits and classes stay the same. `tfrecord` files have the features of TensorFlow's
+    ImageNet scripts: `image/encoded`, `image/class/label`, `image/class/text` and
+    `image/channels`. `array_record` files have those of TFDS' image datasets: `image` and `label`.
 
     Args:
-        dataset: as `open_dataset` takes it, with `data_dir`, `seed` and `skip_corrupt`.
-        out: made here; a part of the work is never found there.
-        format: of the files; ArrayRecord files can be read at any place.
-        shards: files for each split; TFDS chooses files of 64 MB to 1 GB if None.
-        beam: let Apache Beam write, on as many machines as its runner has. Each of its workers
-            opens the dataset, so all of them must be able to read it.
-        beam_options: of Beam's pipeline, such as `--runner=FlinkRunner`.
-        overwrite: whether an earlier `out` may be replaced.
+        dataset: as in `open_dataset`, together with `data_dir`, `seed` and `skip_corrupt`.
+        out: a new folder. It appears only when it is complete.
+        format: of the files. ArrayRecord files allow random access.
+        shards: number of files per split. If None, TFDS chooses files of 64 MB to 1 GB.
+        beam: write with Apache Beam, on all machines of its runner. Each worker opens the
+            dataset, so each worker must be able to read it.
+        beam_options: options of Beam's pipeline, for example `--runner=FlinkRunner`.
+        overwrite: whether to replace an existing `out`.
 
     Returns:
-        what `open_dataset` opens it by.
+        the dataset argument that opens the files with `open_dataset`.
 
     Raises:
-        InputError: the dataset cannot be opened or has a split of fewer images than `shards`,
-            `out` exists, cannot be written or is no folder of this machine, Beam is not
-            installed, or an image cannot be read any more.
+        InputError: the dataset cannot be opened, or a split has fewer images than `shards`; `out`
+            exists, cannot be written or is not a local folder; Beam is not installed; or an image
+            can no longer be read.
     """
     require_local(out, "out")
     out = local_path(out)
     if out.exists() and not overwrite:
         raise InputError(
-            f"out={str(out)!r} exists; give overwrite=True (--overwrite) to replace it."
+            f"out={str(out)!r} exists; give overwrite=True (--overwrite) to replace the folder."
         )
     if out.exists() and not (out / _INFO).is_file():
-        raise InputError(f"out={str(out)!r} is no folder of prepared files; it is not replaced.")
+        raise InputError(
+            f"out={str(out)!r} does not contain prepared files ({_INFO} is missing), so overwrite"
+            " does not replace it; give another folder."
+        )
     if format not in get_args(Format):
-        raise InputError(f"format: {format!r} given; allowed are {', '.join(get_args(Format))}")
+        raise InputError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}.")
     if shards is not None and shards < 1:
-        raise InputError(f"shards: {shards} given; allowed is 1 or more")
+        raise InputError(f"shards must be at least 1, got {shards}.")
     if beam_options and not beam:
-        raise InputError("beam_options go with beam=True (--beam).")
+        raise InputError("beam_options need beam=True (--beam).")
     if beam and not find_spec("apache_beam"):
-        raise InputError("beam needs Apache Beam: pip install keras-archs[beam]")
+        raise InputError("beam=True needs Apache Beam: pip install 'keras-archs[beam]'")
     source = {"data_dir": data_dir, "seed": seed, "skip_corrupt": skip_corrupt}
     reader = functools.partial(_read_part, dataset, tuple(source.items()), format)
     download = tfds.download.DownloadConfig(
@@ -91,7 +94,8 @@ def prepare(
             smallest = min(SPLITS, key=lambda split: len(data.splits[split]))
             if (shards or 1) > (count := len(data.splits[smallest])):
                 raise InputError(
-                    f"shards: {shards} given; allowed is 1 to {count}, the images of {smallest}"
+                    f"shards must be from 1 to {count}, the number of images in the {smallest}"
+                    f" split, got {shards}."
                 )
             builder = _Builder(data, format, reader if beam else None, data_dir=part)
             with readable(dataset):
@@ -109,7 +113,7 @@ def prepare(
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes what is open already, or in Beam's workers what `reader` opens there."""
+    """Writes an open dataset, or the dataset that `reader` opens in each Beam worker."""
 
     VERSION = tfds.core.Version(_VERSION)
     name = _NAME
@@ -124,8 +128,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         label = tfds.features.ClassLabel(names=names)
         features: dict[str, Any] = {"image": image, "label": label}
         if self._format == "tfrecord":
-            of_class = {"label": label, "text": tfds.features.Text()}
-            features = {"image": {"encoded": image, "channels": tf.int64, "class": of_class}}
+            class_features = {"label": label, "text": tfds.features.Text()}
+            features = {"image": {"encoded": image, "channels": tf.int64, "class": class_features}}
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"Prepared from {self._data.name}.",
@@ -141,7 +145,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     def _generate_examples(self, split: str) -> Any:
         if self._reader is None:
             return _examples(self._data, split, self._format)
-        import apache_beam as beam  # noqa: PLC0415  # optional
+        import apache_beam as beam  # noqa: PLC0415  # optional dependency
 
         parts = beam.Create(range(_PARTS))
         return parts | beam.Reshuffle() | beam.FlatMap(functools.partial(self._reader, split))
@@ -150,15 +154,15 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 def _examples(
     data: ImageData, split: str, file_format: Format, part: int = 0, parts: int = 1
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every `parts`th example of a split, from the one numbered `part` on, with its number."""
+    """Yields every `parts`th example of a split with its number, starting at number `part`."""
     examples = data.splits[split]
     stored = examples.encoded.shard(parts, part).map(examples.content, tf.data.AUTOTUNE)
     for place, (content, label) in enumerate(stored.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()):
         example: dict[str, Any] = {"image": content, "label": int(label)}
         if file_format == "tfrecord":
-            of_class = {"label": int(label), "text": data.class_names[label]}
+            features = {"label": int(label), "text": data.class_names[label]}
             channels = data.image_shape[-1]
-            example = {"image": {"encoded": content, "channels": channels, "class": of_class}}
+            example = {"image": {"encoded": content, "channels": channels, "class": features}}
         yield part + place * parts, example
 
 
@@ -172,6 +176,7 @@ def _read_part(
 
 
 def _pipeline_options(options: Sequence[str]) -> Any:
-    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415  # optional
+    # An optional dependency.
+    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415
 
     return PipelineOptions(list(options))

@@ -1,11 +1,9 @@
-"""What a run shows while it goes on: on the console, in TensorBoard, in a tracker."""
-
-from __future__ import annotations
+"""Monitors of a running training: console, TensorBoard and experiment trackers."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
-from ..plots import draw_examples
+from ..evaluation.plots import draw_examples
+from ..runs.run import Run
 from .console import Console
 from .examples import augmented_examples
 from .monitor import Monitor, Monitors
@@ -13,17 +11,16 @@ from .speedometer import Speedometer
 from .tensorboard import TensorBoard
 from .tracking import TRACKERS, require_tracker
 
-if TYPE_CHECKING:
-    from ..run import Run
-
-__all__ = ["Monitor", "monitors_of", "require_tracker"]
+__all__ = ["Monitor", "make_monitors", "require_tracker"]
 
 
-def monitors_of(run: Run, restarts: Collection[int] = (0,), *, quiet: bool = False) -> Monitors:
-    """The monitors that a run's settings ask for; none of them if it is to be quiet.
+def make_monitors(run: Run, restarts: Collection[int] = (0,), *, quiet: bool = False) -> Monitors:
+    """Makes the monitors for a run's settings.
 
     Args:
+        run: the run.
         restarts: epochs whose first step compiles.
+        quiet: whether to make no monitors.
     """
     if quiet:
         return Monitors()

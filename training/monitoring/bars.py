@@ -1,4 +1,4 @@
-"""Bars of the running epoch, in a terminal and in a notebook."""
+"""Progress bars of the current epoch, in a terminal and in a notebook."""
 
 import html
 import sys
@@ -9,22 +9,22 @@ import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 Bar = Any
-"""Either of the two below."""
+"""A TerminalBar or a NotebookBar."""
 
 
 def make_bar(steps: int) -> Bar | None:
-    """A bar of so many steps, or None where nothing can be drawn anew, as in a file."""
+    """Makes a bar of `steps` steps, or returns None if the output cannot be redrawn (a file)."""
     console = rich.console.Console(highlight=False, markup=False, emoji=False)
     if console.is_jupyter:
         return NotebookBar(steps)
-    # FORCE_COLOR makes rich take a file for a terminal.
+    # With FORCE_COLOR, rich treats a file as a terminal.
     if console.is_interactive and sys.stdout.isatty():
         return TerminalBar(steps, console)
     return None
 
 
 class TerminalBar:
-    """On the last line of a terminal. Lines that are printed, warnings too, stand above it."""
+    """A bar on the last line of a terminal. Printed lines and warnings appear above the bar."""
 
     def __init__(self, steps: int, console: rich.console.Console) -> None:
         self._progress = Progress(
@@ -41,7 +41,7 @@ class TerminalBar:
 
     def show(self, epoch: str, done: int, numbers: str) -> None:
         self._progress.update(self._task, description=epoch, completed=done, numbers=numbers)
-        self._progress.start()  # with the first of it, which may stand there for long
+        self._progress.start()  # only now, because the first step can take long
 
     def print(self, line: str) -> None:
         self._progress.print(line, soft_wrap=True)
@@ -51,10 +51,10 @@ class TerminalBar:
 
 
 class NotebookBar:
-    """In the output of a cell, above the lines that follow. That of rich needs ipywidgets."""
+    """A bar in the output of a notebook cell, above later lines. Rich's bar needs ipywidgets."""
 
     SECONDS = 0.2
-    """From one picture of it to the next, at least."""
+    """Minimum time between updates."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -62,8 +62,8 @@ class NotebookBar:
         self._shown_at = 0.0
 
     def show(self, epoch: str, done: int, numbers: str) -> None:
-        between = 0 < done < self._steps
-        if between and time.monotonic() - self._shown_at < self.SECONDS:
+        in_progress = 0 < done < self._steps
+        if in_progress and time.monotonic() - self._shown_at < self.SECONDS:
             return
         self._shown_at = time.monotonic()
         words = html.escape(numbers)
@@ -86,6 +86,6 @@ class NotebookBar:
         if self._output:
             self._output.update(content, raw=True)
         else:
-            from IPython.display import display  # noqa: PLC0415  # there in every notebook
+            from IPython.display import display  # noqa: PLC0415  # installed in every notebook
 
             self._output = display(content, raw=True, display_id=True)

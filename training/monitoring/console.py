@@ -1,4 +1,4 @@
-"""The progress of a run on a terminal, in a notebook or in a log file."""
+"""Shows the progress of a run on a terminal, in a notebook or in a log file."""
 
 import time
 from datetime import timedelta
@@ -9,13 +9,13 @@ from .monitor import Monitor
 from .speedometer import Speedometer
 
 LINE_SECONDS = 30
-"""From one line to the next inside an epoch, where there is no bar."""
+"""Time between two lines inside an epoch, without a bar."""
 
 
 class Console(Monitor):
-    """A line for each finished epoch, and the running one as a bar.
+    """Prints a line for each finished epoch, and a bar for the current epoch.
 
-    Where nothing can be drawn anew, as in a file, a line stands every half a minute for the bar.
+    If the output cannot be redrawn (a file), a line every 30 seconds replaces the bar.
     """
 
     def __init__(self, speed: Speedometer) -> None:
@@ -35,11 +35,11 @@ class Console(Monitor):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._bar:
-            self._bar.show(self._epoch, batch + 1, self._now(logs or {}, ".3f"))
+            self._bar.show(self._epoch, batch + 1, self._numbers(logs or {}, ".3f"))
         elif time.monotonic() - self._printed_at >= LINE_SECONDS:
             self._printed_at = time.monotonic()
             place = f"step {batch + 1}/{self.params['steps']}"
-            print(f"{self._epoch}  {place}  {self._now(logs or {}, '.4f')}", flush=True)
+            print(f"{self._epoch}  {place}  {self._numbers(logs or {}, '.4f')}", flush=True)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         if self._bar:
@@ -62,9 +62,9 @@ class Console(Monitor):
             self._bar.close()
             self._bar = None
 
-    def _now(self, logs: dict[str, float], digits: str) -> str:
-        left = self.speed.seconds_left
-        eta = [] if left is None else [f"ETA {timedelta(seconds=round(left))}"]
+    def _numbers(self, logs: dict[str, float], digits: str) -> str:
+        seconds = self.speed.seconds_left
+        eta = [] if seconds is None else [f"ETA {timedelta(seconds=round(seconds))}"]
         return " ".join([*_named(logs, digits), *self._speed(), *eta])
 
     def _speed(self) -> list[str]:
@@ -73,6 +73,6 @@ class Console(Monitor):
 
 
 def _named(logs: dict[str, float], digits: str) -> list[str]:
-    # Loss and accuracy first, then those of validation.
+    # Training loss and accuracy first, then validation loss and accuracy.
     names = sorted(logs, key=lambda name: (name.startswith("val_"), not name.endswith("loss")))
     return [f"{name} {logs[name]:{digits}}" for name in names]

@@ -1,4 +1,4 @@
-"""Callbacks that also learn how their run has ended."""
+"""Monitors: callbacks that are also notified of the end of a run."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,20 +10,20 @@ import keras
 
 
 class Monitor(keras.callbacks.Callback):
-    """A callback that outlives the training, to the end of the run."""
+    """A callback with methods for the end of the run, after training and evaluation."""
 
     def on_run_end(self, metrics: Mapping[str, Any]) -> None:
-        """Gets the content of metrics.json; the run's pictures are written."""
+        """Called after evaluation with the content of metrics.json. All plots are written."""
 
     def close(self, error: BaseException | None) -> None:
-        """The run is over, or has been left by an error."""
+        """Called when the run has ended, normally or by an error."""
 
 
 class Monitors(ExitStack):
-    """Monitors that are closed, each of them, when their `with` block is left.
+    """Closes its monitors at the end of its `with` block.
 
     Attributes:
-        callbacks: the monitors, in their order.
+        callbacks: the monitors in order.
     """
 
     def __init__(self, *monitors: Monitor) -> None:
@@ -48,7 +48,7 @@ def _closing(monitor: Monitor) -> Any:
 
 @contextmanager
 def warning_of(failure: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Lets a run go on where a monitor fails, with a warning of the failure and its error."""
+    """Turns errors of a monitor into warnings, so that the run continues."""
     try:
         yield
     except kinds as error:

@@ -1,4 +1,4 @@
-"""How fast a run is, and how long it will take."""
+"""Measures the speed of a run and estimates the remaining time."""
 
 import time
 from collections.abc import Collection
@@ -8,18 +8,18 @@ from .monitor import Monitor
 
 
 class Speedometer(Monitor):
-    """Measures for the monitors behind it.
+    """Measures speed for the monitors after it in the list of callbacks.
 
     Args:
         batch_size: images in a step.
-        restarts: epochs whose first step compiles, as the first step of a process does.
+        restarts: epochs whose first step compiles, like the first step of a process.
 
     Attributes:
-        compiles: whether the next step does.
-        images_per_second: of the running epoch's steps that do not compile, without validation and
-            checkpoints; None at first.
-        seconds_left: to the end of the last epoch at the pace so far, validation included; None at
-            first.
+        compiles: whether the next step compiles.
+        images_per_second: speed in the current epoch, without compilation, validation and
+            checkpoints. None before the first measurement.
+        seconds_left: estimated time to the end of the last epoch, including validation. None
+            before the first measurement.
     """
 
     def __init__(self, batch_size: int, restarts: Collection[int] = ()) -> None:
@@ -29,7 +29,7 @@ class Speedometer(Monitor):
         self.compiles = True
         self.images_per_second: float | None = None
         self.seconds_left: float | None = None
-        self._taken = -1  # steps behind the first
+        self._steps = -1  # steps after the first
         self._started = self._step_began = self._seconds = 0.0
         self._epoch = self._images = 0
 
@@ -47,10 +47,10 @@ class Speedometer(Monitor):
             self._seconds += now - self._step_began
             self.images_per_second = self._images / self._seconds
         self.compiles = False
-        self._taken += 1
-        if self._taken == 0:
+        self._steps += 1
+        if self._steps == 0:
             self._started = now
             return
         epochs, steps = self.params["epochs"], self.params["steps"]
-        left = (epochs - self._epoch) * steps - batch - 1
-        self.seconds_left = left * (now - self._started) / self._taken
+        steps_left = (epochs - self._epoch) * steps - batch - 1
+        self.seconds_left = steps_left * (now - self._started) / self._steps

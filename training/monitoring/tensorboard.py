@@ -1,4 +1,4 @@
-"""A run in TensorBoard."""
+"""Writes a run's metrics and pictures for TensorBoard."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,16 +15,16 @@ Examples = Callable[[], np.ndarray]
 
 
 class TensorBoard(Monitor):
-    """Scalars of each epoch, under Keras' names for them, and two pictures.
+    """Writes the scalars of each epoch, under Keras' names, and two pictures.
 
-    Keras' own callback begins a resumed run anew: epochs that had been written when a run was
-    killed, and are trained again, would stand there twice. Here they go first.
+    If a resumed run repeats epochs, their earlier events are removed first. Keras' callback would
+    leave these epochs in the files twice.
 
     Args:
-        folder: gets `train` and `validation`, each with files of events.
-        speed: goes before this monitor.
+        folder: folder for the event files, in `train` and `validation`.
+        speed: a speedometer before this monitor in the list of callbacks.
         examples: makes the picture of the first epoch, uint8 `[height, width, 3 or 4]`.
-        confusion_matrix: a PNG, there when the run ends.
+        confusion_matrix: a PNG that exists at the end of the run.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TensorBoard(Monitor):
         self._next = 0  # epoch to be written
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        # Not so behind a rollback inside of an epoch, of which nothing has been written yet.
+        # Not after a rollback inside an epoch, whose events are not written yet.
         if not self._writers or epoch < self._next:
             self.close(None)
             with _warning():
@@ -65,7 +65,7 @@ class TensorBoard(Monitor):
         epoch = metrics["epochs"] - 1
         test = {f"test_{name}": metrics[f"test_{name}"] for name in ("top1", "top5", "loss")}
         picture = tf.io.decode_png(self.confusion_matrix.read_bytes()).numpy()
-        if not self._writers:  # the run was killed behind its last epoch
+        if not self._writers:  # the run was killed after its last epoch
             with _warning():
                 drop_events(self.folder, from_step=epoch + 1)
         self._write("validation", epoch + 1, {**test, "confusion_matrix": picture})
@@ -90,20 +90,16 @@ class TensorBoard(Monitor):
 
 
 def drop_events(folder: Path, from_step: int) -> None:
-    """Takes the events from a step on out of TensorBoard's files, and torn ends of files."""
+    """Removes the events from `from_step` on, and partial records, from TensorBoard's files."""
     for path in folder.glob("*/events.out.tfevents.*"):
-        # A file is of records, one an event; the last is torn if its writer was killed.
+        # Each record is an event. The last is partial if the process was killed.
         records = list(tf.data.TFRecordDataset(str(path)).ignore_errors().as_numpy_iterator())
         events = [(record, tf.compat.v1.Event.FromString(record)) for record in records]
-        kept = [
-            record
-            for record, event in events
-            if event.step < from_step or event.HasField("file_version")
-        ]
         part = path.with_name(f".{path.name}")
         with tf.io.TFRecordWriter(str(part)) as writer:
-            for record in kept:
-                writer.write(record)
+            for record, event in events:
+                if event.step < from_step or event.HasField("file_version"):
+                    writer.write(record)
         part.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases and MLflow, which keep their own settings: server, project, login."""
+"""Sends a run to Weights & Biases or MLflow, which have their own settings (server, login)."""
 
 import importlib
 import json
@@ -11,24 +11,25 @@ from typing import Any
 from keras_archs.errors import InputError
 from keras_archs.files import atomic_write
 
-from ..run_folder import RunFolder
+from ..runs.run_folder import RunFolder
 from .monitor import Monitor, warning_of
 
 
 class Tracker(Monitor):
-    """Sends each epoch's figures, and the finished run's figures and files.
+    """Sends the metrics of each epoch, and the metrics and files of the finished run.
 
-    A run does not begin without its tracker; what cannot be sent later on is lost, with a warning.
+    A run does not start if its tracker fails to start. Later failures only cause warnings.
 
     Args:
-        name: of the run.
-        config: its settings.
-        stored: a file that keeps the tracker's id of the run, so that a resumed run goes on there.
-        files: PNG and HTML, sent when the run ends.
+        name: name of the run.
+        config: settings of the run.
+        stored: file with the tracker's id of the run, for resuming.
+        files: PNG and HTML files that are sent at the end of the run.
     """
 
     package: str
-    needs: str  # a function of the package
+    needs: str
+    """A function that the package must have."""
 
     def __init__(
         self, name: str, config: Mapping[str, Any], stored: Path, files: Sequence[Path]
@@ -42,9 +43,9 @@ class Tracker(Monitor):
         self._finished = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        known = json.loads(self.stored.read_text()) if self.stored.exists() else {}
-        identifier = self.start(known.get(self.package))
-        content = json.dumps(known | {self.package: identifier}, indent=2)
+        identifiers = json.loads(self.stored.read_text()) if self.stored.exists() else {}
+        identifiers[self.package] = self.start(identifiers.get(self.package))
+        content = json.dumps(identifiers, indent=2)
         with RunFolder(self.stored.parent).writing():
             atomic_write(self.stored, (content + "\n").encode())
 
@@ -64,11 +65,11 @@ class Tracker(Monitor):
             self.finish()
 
     def _warning(self) -> AbstractContextManager[None]:
-        # The packages share no class of errors.
+        # The errors of the packages have no common type.
         return warning_of(f"{self.package} cannot be reached", Exception)
 
     def start(self, identifier: str | None) -> str:
-        """Begins a run or goes on with that of the identifier; returns the identifier."""
+        """Starts a run, or resumes the run with this identifier. Returns the identifier."""
         raise NotImplementedError
 
     def log(self, epoch: int, numbers: Mapping[str, float]) -> None:
@@ -78,7 +79,7 @@ class Tracker(Monitor):
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Closes the run, as one that has finished or failed."""
+        """Marks the run as finished or failed."""
         raise NotImplementedError
 
 
@@ -89,7 +90,7 @@ class WandB(Tracker):
 
     def start(self, identifier: str | None) -> str:
         self.run = self.api.init(
-            # W&B's own default is "uncategorized".
+            # W&B's default is "uncategorized".
             project=os.environ.get("WANDB_PROJECT", "keras-archs"),
             name=self.name,
             config=dict(self.config),
@@ -99,7 +100,7 @@ class WandB(Tracker):
         return self.run.id
 
     def log(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        # An epoch that was sent before is left out by W&B: its steps only go up.
+        # W&B ignores an epoch that was sent before: its steps only increase.
         self.run.log(dict(numbers), step=epoch)
 
     def end(self, numbers: Mapping[str, float]) -> None:
@@ -115,14 +116,14 @@ class WandB(Tracker):
 class MLflow(Tracker):
     package = "mlflow"
     needs = "start_run"
-    _sent = -1  # the last epoch
+    _sent = -1  # last epoch that was sent
 
     def start(self, identifier: str | None) -> str:
         run = self.api.start_run(run_id=identifier, run_name=self.name)
         if identifier:
             history = self.api.MlflowClient().get_metric_history(identifier, "loss")
             self._sent = max((metric.step for metric in history), default=-1)
-        else:  # MLflow takes no parameter a second time.
+        else:  # MLflow rejects a parameter that is logged twice.
             self.api.log_params(dict(self.config))
         return run.info.run_id
 
@@ -149,7 +150,7 @@ def require_tracker(track: str) -> None:
     if track not in TRACKERS:
         return
     try:
-        # A folder that W&B has made here, of its own name, can be imported as well.
+        # W&B creates a folder named wandb, which Python can import as an empty package.
         getattr(importlib.import_module(track), TRACKERS[track].needs)
     except (ImportError, AttributeError) as error:
         raise InputError(

@@ -340,6 +340,7 @@ def test_any_size_static_or_dynamic(kind, height, width, channels):
     assert static(fixed).shape == (None, *expected.shape[1:])
 
 
+@pytest.mark.all_cases
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_declared_shape_is_the_real_one(kind):
     layer = BLOCKS[kind]()
@@ -398,6 +399,7 @@ def test_large_values_stay_finite_in_float16(pairing, training):
     assert all(np.isfinite(weight.numpy()).all() for weight in layer.weights)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_no_nan_in_200_steps_of_mixed_float16(kind):
     keras.config.set_dtype_policy("mixed_float16")
@@ -436,6 +438,7 @@ def test_files_load_in_a_fresh_process(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
+@pytest.mark.all_cases
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_config_round_trip(kind):
     layer = BLOCKS[kind]()

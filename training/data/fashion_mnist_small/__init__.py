@@ -1,1 +1,1 @@
-"""12,000 images of Fashion-MNIST that ship with the package, so that training works offline."""
+"""12,000 images of Fashion-MNIST, shipped with the package for training without a network."""

@@ -1,4 +1,4 @@
-"""The TFDS dataset `fashion_mnist_small`; importing this module registers it."""
+"""The TFDS dataset `fashion_mnist_small`. Importing this module registers the dataset."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ class FashionMnistSmall(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # the files are here already
+        del dl_manager  # the files are in the package
         return {"train": self._generate_examples("train"), "test": self._generate_examples("t10k")}
 
     def _generate_examples(self, prefix: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Draw Fashion-MNIST small from the files of Fashion-MNIST, the same bytes every time.
+"""Draws Fashion-MNIST small from the Fashion-MNIST files; the result is always the same.
 
 python -m training.data.fashion_mnist_small.make --source DIR --out DIR
 """
@@ -17,29 +17,29 @@ SEED = 0
 
 
 def draw(labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Indices of `per_class` images of each class, int64, in random order."""
-    # RandomState, because NumPy has frozen its streams for good; Generator's may change.
+    """Returns int64 indices of `per_class` images of each class, in random order."""
+    # NumPy guarantees the streams of RandomState. Those of Generator may change.
     order = np.random.RandomState(SEED).permutation(len(labels))
     firsts = [np.flatnonzero(labels[order] == label)[:per_class] for label in range(CLASSES)]
     return order[np.sort(np.concatenate(firsts))]
 
 
 def make(source: Path, out: Path) -> None:
-    """Write the four idx files to `out` from the four idx.gz files in `source`."""
+    """Writes the four idx files to `out` from the four idx.gz files in `source`."""
     out.mkdir(parents=True, exist_ok=True)
     for split, per_class in IMAGES_PER_CLASS.items():
         names = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
         images, labels = (
             parse_idx(gzip.decompress((source / f"{name}.gz").read_bytes())) for name in names
         )
-        chosen = draw(labels, per_class)
+        indices = draw(labels, per_class)
         for name, array in zip(names, (images, labels), strict=True):
-            # Not compressed: what gzip writes depends on the version of zlib.
-            (out / name).write_bytes(format_idx(array[chosen]))
+            # Not compressed: the output of gzip depends on the version of zlib.
+            (out / name).write_bytes(format_idx(array[indices]))
 
 
 def main() -> None:
-    """Run `make` with the command line's folders."""
+    """Runs `make` with the folders from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--source", type=Path, required=True, help="folder of the idx.gz files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")

@@ -1,0 +1,1 @@
+"""Benchmarks: commands that measure the figures in the documentation."""

@@ -1,0 +1,1 @@
+"""Training benchmark on Fashion-MNIST (`make bench-fashion`)."""

@@ -1,1 +1,0 @@
-"""Fashion-MNIST, the standing benchmark of training: `make bench-fashion`."""

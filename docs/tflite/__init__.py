@@ -1,1 +1,0 @@
-"""Every network as a TFLite file of every kind: `make tflite-matrix`."""

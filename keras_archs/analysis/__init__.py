@@ -1,0 +1,1 @@
+"""Analysis of a finished model: feature maps, cost, image shape, what the model attends to."""

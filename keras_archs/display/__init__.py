@@ -1,0 +1,1 @@
+"""Output for a terminal, a notebook and an HTML page."""

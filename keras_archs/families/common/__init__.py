@@ -1,0 +1,1 @@
+"""What the families share: input, head, weights, padding, channel counts."""

@@ -1,0 +1,1 @@
+"""Transforms of a model: insert, fuse, freeze, rematerialize, quantise."""

@@ -1,0 +1,1 @@
+"""Lowers a Keras model to the bytes of a TFLite file, in stages."""

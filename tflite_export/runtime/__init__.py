@@ -1,0 +1,1 @@
+"""Runs a TFLite file. It needs LiteRT and NumPy, but not TensorFlow or Keras."""

@@ -1,0 +1,1 @@
+"""Reads and writes a TFLite file: its operators, its metadata, its bytes."""

@@ -1,0 +1,1 @@
+"""Decodes image files to upright pixels."""

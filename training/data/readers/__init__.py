@@ -1,0 +1,1 @@
+"""Reads datasets from TFDS, folders and TFRecord files."""

@@ -1,0 +1,1 @@
+"""Distributed training on several devices and machines."""

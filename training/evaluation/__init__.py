@@ -1,0 +1,1 @@
+"""Evaluation of a run: metrics, plots, report and sanity checks."""

@@ -1,0 +1,1 @@
+"""Builds and compiles the model for a run's settings."""

@@ -1,0 +1,1 @@
+"""Optimizers and moving averages of weights."""

@@ -1,0 +1,1 @@
+"""Run folders, checkpoints, and stopping and resuming of runs."""
