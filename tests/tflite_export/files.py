@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_archs.analysis.classifier import image_shape
 from tests.tflite_export.networks import SHAPE, build, stripes
 from tflite_export import Metadata, convert
 from tflite_export.lowering import lower as lowering
 from tflite_export.lowering.checks import check_model, check_representative
+from tflite_export.runtime.images import as_batch
 from tflite_export.settings import ExportSettings
 
 NAMES = ("lying", "standing", "rising", "falling")
@@ -66,5 +68,7 @@ def lower(model, quantize="none", *, representative=None, preprocessing=None, **
     """The bytes of a file that is compared with nothing; arguments are checked as by `convert`."""
     chosen = ExportSettings(quantize=quantize, **settings)
     check_model(model, chosen, preprocessing)
+    if representative is not None:
+        representative = as_batch("representative", representative, image_shape(model))
     check_representative(model, chosen, representative)
     return lowering.lower(model, chosen, representative=representative, preprocessing=preprocessing)

@@ -26,23 +26,23 @@ _SHOWN = 20
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Adds an option for each field of `ExportSettings` to a command, after its own options."""
     parameters = list(inspect.signature(command).parameters.values())[:-1]
+    hints = get_type_hints(ExportSettings, include_extras=True)
+    # Typer has no unions of literals. Such values are texts; the settings check them.
+    types = {bool: bool, int: int, float | None: float | None, Sequence[str]: list[str] | None}
     options = []
-    for name, hint in get_type_hints(ExportSettings, include_extras=True).items():
-        if name == "batch":  # the command has --any-batch
+    for setting in fields(ExportSettings):
+        if setting.name == "batch":  # the command has --any-batch
             continue
-        kind, text, *metavar = get_args(hint)
-        default = {setting.name: setting.default for setting in fields(ExportSettings)}[name]
-        # Typer has no unions of literals. Such values are texts; the settings check them.
-        types = {bool: bool, int: int, float | None: float | None, Sequence[str]: list[str] | None}
-        flag = f"--{name.replace('_', '-')}"
+        kind, text, *metavar = get_args(hints[setting.name])
+        flag = f"--{setting.name.replace('_', '-')}"
         option = typer.Option(
-            *_NAMES.get(name, (flag,)), help=text, metavar=metavar[0] if metavar else None
+            *_NAMES.get(setting.name, (flag,)), help=text, metavar=metavar[0] if metavar else None
         )
         options.append(
             inspect.Parameter(
-                name,
+                setting.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=default or None if kind == Sequence[str] else default,
+                default=setting.default or None if kind == Sequence[str] else setting.default,
                 annotation=Annotated[types.get(kind, str | None), option],
             )
         )

@@ -1,7 +1,6 @@
 """Checks of a model and its images against the settings of an export, before any long work."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +12,6 @@ from keras_archs.preprocessing import PIXELS, Preprocessing
 from keras_archs.transforms.precision import check_quantization, is_float32, not_to_be_copied
 from keras_archs.transforms.quantization.quantize_aware import is_quantize_aware
 
-from ..runtime.images import as_batch
 from ..settings import CALIBRATED, MIN_REPRESENTATIVE, ExportSettings
 from .prepare import MADE
 
@@ -73,10 +71,13 @@ def _check_names(model: keras.Model, names: Sequence[str]) -> None:
             )
 
 
-def check_representative(model: keras.Model, settings: ExportSettings, images: Any) -> None:
+def check_representative(
+    model: keras.Model, settings: ExportSettings, images: np.ndarray | None
+) -> None:
     """Raises an InputError unless the ranges of a file can be measured on the images.
 
-    They must be at least 50 images of more than one colour. Only "int8" and "int16x8" take them.
+    They must be at least 50 images of more than one colour, as `as_batch` returns them. Only "int8"
+    and "int16x8" take them.
     """
     if is_quantize_aware(model):  # has ranges
         return
@@ -93,10 +94,9 @@ def check_representative(model: keras.Model, settings: ExportSettings, images: A
             f" [n, {', '.join(map(str, shape))}], n >= {MIN_REPRESENTATIVE}, preprocessed as in"
             " training."
         )
-    array: np.ndarray = as_batch("representative", images, shape)
-    if len(array) < MIN_REPRESENTATIVE:
+    if len(images) < MIN_REPRESENTATIVE:
         raise InputError(
-            f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(array)}."
+            f"representative must hold at least {MIN_REPRESENTATIVE} images, got {len(images)}."
         )
-    if array.min() == array.max():
-        raise InputError(f"representative must be real images, got {array.min()} everywhere.")
+    if images.min() == images.max():
+        raise InputError(f"representative must be real images, got {images.min()} everywhere.")

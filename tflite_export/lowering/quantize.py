@@ -65,6 +65,12 @@ def keeper(model: keras.Model, names: Sequence[str]) -> Keep:
     return keep
 
 
+def _check_some_left(content: bytes, kept: Sequence[str], kind: str) -> None:
+    """Raises an InputError if all operators of a file stay in float."""
+    if len(kept) == len(Graph.read(content).operators):
+        raise InputError(f"keep_float names all layers that {kind} can quantize. Leave one out.")
+
+
 def quantize_by_recipe(
     content: bytes, kind: str, keep: Keep | None, images: np.ndarray | None = None
 ) -> bytes:
@@ -97,8 +103,8 @@ def quantize_by_recipe(
     if kind == "weight_int4":
         work.add_weight_only_config(".", _EVERY, 4)
     kept = keep(content) if keep else []
-    if images is not None and len(kept) == len(Graph.read(content).operators):
-        raise InputError(f"keep_float names all layers that {kind} can quantize. Leave one out.")
+    if images is not None:
+        _check_some_left(content, kept, kind)
     for tensor in kept:
         work.update_quantization_recipe(f"^{re.escape(tensor)};$", _EVERY, algorithm_key=_IN_FLOAT)
     with quiet():
@@ -168,10 +174,7 @@ def quantize_calibrated(
         calibrated = debugger.calibrated_model
         if keep:
             kept = keep(calibrated)
-            if len(kept) == len(Graph.read(calibrated).operators):
-                raise InputError(
-                    "keep_float names all layers that int8 can quantize. Leave one out."
-                )
+            _check_some_left(calibrated, kept, "int8")
             debugger.options = options(fully_quantize=not float_ends, denylisted_nodes=kept)
     sure = Graph.read(calibrated).gives_probabilities()
 
