@@ -78,6 +78,11 @@ def test_a_keras_file_with_a_dataset_gives_a_checked_file(export, tmp_path):
     assert all(text in page for text in (programs.python, programs.cpp, programs.kotlin))
     for part in (f"{report['agreement']:.2%}", "Softmax", "<h1>model.tflite</h1>", "127.5f"):
         assert part.lower() in page.lower()
+    latency, peak = report["latency"], report["peak"]
+    share = latency["multiply_adds"] / (latency["median_ms"] / 1e3) / peak
+    assert 1e8 < peak < 1e12
+    assert made.report.share_of_peak == pytest.approx(share)
+    assert f"computed at {share:.0%} of the speed" in page
     found = read_metadata(made.content)
     assert (found.mean, found.scale, found.image_shape) == ((127.5,), 127.5, SHAPE)
     assert (found.quantize, found.probabilities, found.class_names) == ("int8", True, CLASSES)
