@@ -46,8 +46,8 @@ def calibration_set(
     """
     check_draw(count, seed)
     examples, read = _reader(source, "train", image_shape, preprocessing)
-    labels = examples.encoded.map(lambda *e: examples.content(*e)[1], tf.data.AUTOTUNE)
-    indices = balanced(np.concatenate(list(labels.batch(4096).as_numpy_iterator())), count, seed)
+    batches = examples.labels().batch(4096).as_numpy_iterator()
+    indices = balanced(np.concatenate(list(batches)), count, seed)
     return read(_only(examples, indices))[0]
 
 

@@ -49,6 +49,10 @@ class Examples:
         content, label = self.content(*components)
         return decode(content, choose, channels=self.channels), label
 
+    def labels(self) -> tf.data.Dataset:
+        """Returns the label of each example, an int64 scalar, without decoding the images."""
+        return self.encoded.map(lambda *parts: self.content(*parts)[1], tf.data.AUTOTUNE)
+
     def decoded(self) -> tf.data.Dataset:
         return self.encoded.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..data import Examples
 from ..runs.run import Run
@@ -89,9 +88,8 @@ def check_predictions(predictions: Predictions, class_names: Sequence[str]) -> N
 
 def count_labels(examples: Examples, classes: int) -> np.ndarray:
     """Counts the images of each class, int64 `(classes,)`, without decoding them."""
-    labels = examples.encoded.map(lambda *parts: examples.content(*parts)[1], tf.data.AUTOTUNE)
     counts = np.zeros(classes, "int64")
-    for batch in labels.batch(1024).as_numpy_iterator():
+    for batch in examples.labels().batch(1024).as_numpy_iterator():
         counts += np.bincount(batch[batch >= 0], minlength=classes)  # -1: unlabelled
     return counts
 
