@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import tables
+from keras_archs.display.machine import processor_name
 
 FOLDER = Path(__file__).parents[2] / "docs"
 CSV, PICTURE, PAGE = (FOLDER / f"benchmarks.{suffix}" for suffix in ("csv", "png", "md"))
@@ -93,7 +94,7 @@ def machine(device: str | None = None) -> str:
         except PackageNotFoundError:
             continue
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = device or f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}"
+    name = device or f"{processor_name()}, {cores} {'core' if cores == 1 else 'cores'}"
     return f"{name}; Python {platform.python_version()}, {', '.join(versions)}"
 
 
@@ -105,13 +106,6 @@ def gpu_name() -> str | None:
     if not devices:
         return None
     return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 def write(row: Row) -> None:

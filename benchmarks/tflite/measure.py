@@ -21,12 +21,11 @@ from tests.tflite_export import fitted_networks as networks
 from tflite_export.conversion import as_written
 from tflite_export.lowering.lower import lower
 from tflite_export.runtime.classifier import Classifier
-from tflite_export.settings import ExportSettings, Quantize
+from tflite_export.settings import CALIBRATED, ExportSettings, Quantize
 from tflite_export.sources import Source
 from tflite_export.tflite_file.delegates import Operator, arena_bytes, operators
 from training.data.fashion_mnist_small.builder import CLASS_NAMES
 
-CALIBRATED = ("int8", "int16x8")
 CALIBRATION = 64
 """Number of images for measuring the ranges of activations."""
 REPEATS = 30

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_archs.display.formatting import byte_size, html_table
+from keras_archs.display.machine import processor_name
 from keras_archs.files import local_path, write_target
 
 from ..runtime.classifier import Classifier, Latency
@@ -98,7 +98,7 @@ class Report(Parity):
             arena_bytes=arena_bytes(file.content),
             profile=_profile(classifier, image) if profile else None,
             peak=measure_peak(threads) if profile else None,
-            processor=_processor(),
+            processor=processor_name(),
             cores=os.cpu_count() or 1,
             versions={name: version(name) for name in ("ai-edge-litert", "tensorflow", "keras")},
         )
@@ -204,11 +204,3 @@ def _profile(classifier: Classifier, image: np.ndarray) -> Profile | None:
     except RuntimeError as error:
         warnings.warn(str(error), stacklevel=3)
         return None
-
-
-def _processor() -> str:
-    """Returns the name of the CPU. `platform.processor` is empty or generic on Linux."""
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
